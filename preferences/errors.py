@@ -1,0 +1,41 @@
+"""What a user can do wrong. Each message is one sentence: what was wrong, where, and the remedy."""
+
+
+class RankloopError(Exception):
+    """A mistake that its user can mend; the command line prints the message alone and exits with 2."""
+
+
+class BadDatabase(RankloopError):
+    """The database cannot be opened: not SQLite, damaged, or made by a newer version."""
+
+
+class BadRecord(RankloopError):
+    """A line of an imported file is malformed; the message names file and line."""
+
+
+class UnknownName(RankloopError):
+    """No study, policy, prompt, comparison or annotator of that name or id."""
+
+
+class NameTaken(RankloopError):
+    """A study, policy or annotator of that name exists already."""
+
+
+class NotLeased(RankloopError):
+    """The comparison is not leased to this annotator now."""
+
+
+class BadTiers(RankloopError):
+    """The tiers do not place every response of the comparison exactly once."""
+
+
+class NonceUsed(RankloopError):
+    """This submission was stored before; `ranking` is the id of the stored row."""
+
+    def __init__(self, message: str, ranking: str) -> None:
+        super().__init__(message)
+        self.ranking = ranking
+
+
+class NothingToUndo(RankloopError):
+    """The annotator has no submitted ranking or skip that could be undone."""

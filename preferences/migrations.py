@@ -1,0 +1,100 @@
+"""The schema, as an append-only set of migrations: never edit one that has landed, add the next."""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("rankloop")
+
+FIRST_SCHEMA = (
+    """CREATE TABLE studies (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, k INTEGER NOT NULL CHECK (k BETWEEN 2 AND 9),
+        mode TEXT NOT NULL, plan TEXT NOT NULL, status TEXT NOT NULL CHECK (status IN ('active', 'paused', 'closed')),
+        created REAL NOT NULL) STRICT""",
+    """CREATE TABLE guidelines (
+        id TEXT PRIMARY KEY, study TEXT NOT NULL REFERENCES studies(id), version INTEGER NOT NULL, text TEXT NOT NULL,
+        created REAL NOT NULL, UNIQUE (study, version)) STRICT""",
+    """CREATE TABLE prompts (
+        id TEXT PRIMARY KEY, messages TEXT NOT NULL, cluster TEXT NOT NULL,
+        split TEXT NOT NULL CHECK (split IN ('train', 'heldout')), source TEXT NOT NULL, language TEXT NOT NULL,
+        tags TEXT NOT NULL, created REAL NOT NULL) STRICT""",
+    """CREATE TABLE study_prompts (
+        study TEXT NOT NULL REFERENCES studies(id), prompt TEXT NOT NULL REFERENCES prompts(id),
+        PRIMARY KEY (study, prompt)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE policies (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL CHECK (kind IN ('base', 'sft', 'ppo', 'imported', 'human')),
+        base TEXT NOT NULL, quantization TEXT NOT NULL, adapter TEXT, parent TEXT REFERENCES policies(id),
+        data_hash TEXT NOT NULL, config TEXT NOT NULL, code_version TEXT NOT NULL, created REAL NOT NULL) STRICT""",
+    """CREATE TABLE study_policies (
+        id INTEGER PRIMARY KEY, study TEXT NOT NULL REFERENCES studies(id),
+        policy TEXT NOT NULL REFERENCES policies(id), since REAL NOT NULL, until REAL) STRICT""",
+    "CREATE TABLE texts (id TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TABLE responses (
+        id TEXT PRIMARY KEY, prompt TEXT NOT NULL REFERENCES prompts(id), policy TEXT NOT NULL REFERENCES policies(id),
+        text TEXT NOT NULL REFERENCES texts(id), seed INTEGER NOT NULL, sample_index INTEGER NOT NULL,
+        temperature REAL NOT NULL, top_p REAL NOT NULL, max_new_tokens INTEGER NOT NULL,
+        finish_reason TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length')), tokens INTEGER NOT NULL,
+        template_hash TEXT NOT NULL, created REAL NOT NULL) STRICT""",
+    "CREATE INDEX responses_by_prompt ON responses (prompt, policy)",
+    """CREATE TABLE comparisons (
+        id TEXT PRIMARY KEY, study TEXT NOT NULL REFERENCES studies(id), prompt TEXT NOT NULL REFERENCES prompts(id),
+        origin TEXT NOT NULL, priority REAL NOT NULL, created REAL NOT NULL) STRICT""",
+    "CREATE INDEX comparisons_by_study ON comparisons (study, priority DESC, created)",
+    """CREATE TABLE comparison_responses (
+        comparison TEXT NOT NULL REFERENCES comparisons(id), position INTEGER NOT NULL,
+        response TEXT NOT NULL REFERENCES responses(id), same_as TEXT NOT NULL REFERENCES responses(id),
+        PRIMARY KEY (comparison, position), UNIQUE (comparison, response)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE annotators (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+        role TEXT NOT NULL CHECK (role IN ('annotator', 'researcher', 'admin')), password_hash TEXT NOT NULL,
+        simulated INTEGER NOT NULL, active INTEGER NOT NULL, settings TEXT NOT NULL, created REAL NOT NULL) STRICT""",
+    """CREATE TABLE sessions (
+        token_hash TEXT PRIMARY KEY, annotator TEXT NOT NULL REFERENCES annotators(id), created REAL NOT NULL,
+        last_seen REAL NOT NULL, expires REAL NOT NULL) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE leases (
+        id TEXT PRIMARY KEY, comparison TEXT NOT NULL REFERENCES comparisons(id),
+        annotator TEXT NOT NULL REFERENCES annotators(id), shown TEXT NOT NULL, created REAL NOT NULL,
+        expires REAL NOT NULL, released REAL) STRICT""",
+    "CREATE INDEX leases_open ON leases (comparison, annotator) WHERE released IS NULL",
+    """CREATE TABLE drafts (
+        comparison TEXT NOT NULL REFERENCES comparisons(id), annotator TEXT NOT NULL REFERENCES annotators(id),
+        body TEXT NOT NULL, updated REAL NOT NULL, PRIMARY KEY (comparison, annotator)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE rankings (
+        id TEXT PRIMARY KEY, comparison TEXT NOT NULL REFERENCES comparisons(id),
+        annotator TEXT NOT NULL REFERENCES annotators(id),
+        kind TEXT NOT NULL CHECK (kind IN ('ranking', 'skip', 'withdrawal')), tiers TEXT NOT NULL, shown TEXT NOT NULL,
+        nonce TEXT NOT NULL, active_ms INTEGER NOT NULL, strengths TEXT NOT NULL, flags TEXT NOT NULL,
+        reason TEXT NOT NULL, rewrite TEXT NOT NULL, guideline TEXT REFERENCES guidelines(id),
+        supersedes TEXT UNIQUE REFERENCES rankings(id), created REAL NOT NULL, UNIQUE (annotator, nonce)) STRICT""",
+    "CREATE INDEX rankings_by_comparison ON rankings (comparison)",
+    "CREATE INDEX rankings_by_annotator ON rankings (annotator, created)",
+    """CREATE VIEW current_rankings AS SELECT * FROM rankings AS r WHERE r.kind != 'withdrawal'
+        AND NOT EXISTS (SELECT 1 FROM rankings AS later WHERE later.supersedes = r.id)""",
+    """CREATE TABLE jobs (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, spec TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+        progress TEXT NOT NULL, worker TEXT, heartbeat REAL, error TEXT NOT NULL, created REAL NOT NULL,
+        started REAL, finished REAL) STRICT""",
+    """CREATE TABLE events (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+        detail TEXT NOT NULL) STRICT""",
+)
+
+APPEND_ONLY = ("rankings", "events", "responses", "texts")
+
+
+@migrations()
+def m001_first_schema(db: Database) -> None:
+    for statement in FIRST_SCHEMA:
+        db.execute(statement)
+    for table in APPEND_ONLY:
+        for act in ("UPDATE", "DELETE"):
+            db.execute(
+                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            )
+
+
+def unknown_migrations(db: Database) -> set[str]:
+    """Names applied to `db` that this version does not know: the mark of a newer version."""
+    known = {migration.name for migration in migrations.pending(Database(memory=True))}
+    return {migration.name for migration in migrations.applied(db)} - known

@@ -1,0 +1,54 @@
+"""Rankings as arithmetic: tiers to ranks and pairs. Pure: lists in, lists out."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+from preferences.errors import BadTiers
+from preferences.records import Tiers
+
+
+def check_tiers(tiers: Tiers, items: Sequence[str]) -> None:
+    """Raises BadTiers unless the tiers place every item exactly once and none is empty."""
+    placed = Counter(item for tier in tiers for item in tier)
+    missing = [item for item in items if item not in placed]
+    unknown = [item for item in placed if item not in items]
+    twice = [item for item, count in placed.items() if count > 1]
+    if missing:
+        raise BadTiers(f"{len(missing)} of {len(items)} responses are not placed; give each a rank.")
+    if unknown:
+        raise BadTiers(f"{unknown[0]!r} is not a response of this comparison; load the page again.")
+    if twice:
+        raise BadTiers(f"Response {twice[0]!r} is placed more than once; give it one rank.")
+    if not all(tiers):
+        raise BadTiers("A rank without a response cannot be stored; leave empty ranks out.")
+
+
+def ranks(tiers: Tiers) -> dict[str, int]:
+    """Competition ranks: [[b], [a, c], [d]] -> b 1, a 2, c 2, d 4."""
+    result, rank = {}, 1
+    for tier in tiers:
+        result.update(dict.fromkeys(tier, rank))
+        rank += len(tier)
+    return result
+
+
+def pairs(tiers: Tiers) -> list[tuple[str, str]]:
+    """(better, worse) for every two items of different tiers."""
+    return [(a, b) for upper, lower in combinations(tiers, 2) for a in upper for b in lower]
+
+
+def ties(tiers: Tiers) -> list[tuple[str, str]]:
+    """Every two items of the same tier."""
+    return [pair for tier in tiers for pair in combinations(tier, 2)]
+
+
+def pair_shares(rankings: Iterable[Tiers]) -> dict[tuple[str, str], float]:
+    """Soft labels of one comparison: (a, b) with a < b -> the share of rankings that prefer a; a tie counts one half."""
+    votes: dict[tuple[str, str], list[float]] = {}
+    for tiers in rankings:
+        votes_now = [(a, b, 1.0) for a, b in pairs(tiers)] + [(a, b, 0.5) for a, b in ties(tiers)]
+        for a, b, vote in votes_now:
+            key, value = ((a, b), vote) if a < b else ((b, a), 1 - vote)
+            votes.setdefault(key, []).append(value)
+    return {key: sum(values) / len(values) for key, values in votes.items()}

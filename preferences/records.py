@@ -1,0 +1,228 @@
+"""The nouns of the loop as frozen records, and the ids that make a second import equal to the first.
+
+Times are seconds since the epoch; ids are hex digests of what they identify.
+"""
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+Tiers = list[list[str]]  # best tier first; ids inside one tier are tied
+
+Split = Literal["train", "heldout"]
+Role = Literal["annotator", "researcher", "admin"]
+RankingKind = Literal["ranking", "skip", "withdrawal"]
+PolicyKind = Literal["base", "sft", "ppo", "imported", "human"]
+
+ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")
+
+
+def content_id(*parts: object) -> str:
+    """80 bits of SHA-256 over the canonical JSON of `parts`, as 20 hex digits."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def random_id() -> str:
+    """80 random bits as 20 hex digits."""
+    return secrets.token_hex(10)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """`k`: responses a comparison; `plan`: {"labels_train": 1, "labels_heldout": 1, ...}."""
+
+    id: str
+    name: str
+    k: int
+    mode: str = "ranking"
+    plan: dict[str, Any] = field(default_factory=dict)
+    status: Literal["active", "paused", "closed"] = "active"
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation whose last message is the user's. `cluster`: id of its near-duplicate group; `split` is per cluster."""
+
+    id: str
+    messages: list[Message]
+    cluster: str
+    split: Split
+    source: str = ""
+    language: str = ""
+    tags: list[str] = field(default_factory=list)
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Something that answers prompts. `adapter`: folder of the LoRA adapter, or None for the plain base."""
+
+    id: str
+    name: str
+    kind: PolicyKind
+    base: str = ""
+    quantization: str = "none"
+    adapter: str | None = None
+    parent: str | None = None
+    data_hash: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    code_version: str = ""
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One sampled answer. `finish_reason`: "stop" (the model ended it) or "length" (cut at `max_new_tokens`)."""
+
+    id: str
+    prompt: str
+    policy: str
+    text: str
+    seed: int = 0
+    sample_index: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 0
+    finish_reason: Literal["stop", "length"] = "stop"
+    tokens: int = 0
+    template_hash: str = ""
+    created: float = 0.0
+
+    @staticmethod
+    def make(prompt: str, policy: str, text: str, seed: int, sample_index: int, **fields: Any) -> "Response":
+        """A response whose id hashes prompt, text, policy, seed and sample index."""
+        ident = content_id("response", prompt, text, policy, seed, sample_index)
+        return Response(ident, prompt, policy, text, seed, sample_index, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Responses of one prompt to be ranked.
+
+    `items`: the responses that are shown, in the record's own order, one for each distinct text;
+    `same`: response id -> the shown item that has the same text (every response is a key).
+    """
+
+    id: str
+    study: str
+    prompt: str
+    items: list[str]
+    same: dict[str, str]
+    origin: str = "sampled"
+    priority: float = 0.0
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """A person, or a simulated one, whose rankings leave exports unless asked for."""
+
+    id: str
+    name: str
+    role: Role
+    password_hash: str = ""
+    simulated: bool = False
+    active: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one annotator to rank one comparison until `expires`. `order`: item ids as shown."""
+
+    id: str
+    comparison: str
+    annotator: str
+    order: list[str]
+    created: float
+    expires: float
+    released: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What an annotator has placed so far."""
+
+    comparison: str
+    annotator: str
+    body: dict[str, Any]
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One act of an annotator on one comparison; append-only. `tiers` hold shown item ids, best tier first."""
+
+    id: str
+    comparison: str
+    annotator: str
+    kind: RankingKind
+    tiers: Tiers
+    order: list[str]
+    nonce: str
+    active_ms: int = 0
+    strengths: list[Any] = field(default_factory=list)
+    flags: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    rewrite: str = ""
+    guideline: str | None = None
+    supersedes: str | None = None
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guideline:
+    """A version of a study's instructions to annotators (Markdown)."""
+
+    id: str
+    study: str
+    version: int
+    text: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work for `trainer worker`. `heartbeat`: when its worker was last known to be alive."""
+
+    id: str
+    kind: str
+    spec: dict[str, Any]
+    status: Literal["queued", "running", "done", "failed", "cancelled"] = "queued"
+    progress: dict[str, Any] = field(default_factory=dict)
+    worker: str | None = None
+    heartbeat: float | None = None
+    error: str = ""
+    created: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of the audit log."""
+
+    id: int
+    at: float
+    actor: str
+    kind: str
+    subject: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A comparison an annotator may rank next. `labels`: current rankings; `leases`: others ranking it now."""
+
+    comparison: str
+    split: Split
+    priority: float
+    labels: int
+    leases: int
+    created: float

@@ -1,0 +1,1 @@
+"""SQL, one module a noun. Only `preferences.store.Store` makes these objects."""

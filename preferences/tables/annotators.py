@@ -1,0 +1,86 @@
+"""Annotators and their sessions. Only hashes of passwords and session tokens are kept."""
+
+from preferences.errors import NameTaken, UnknownName
+from preferences.records import ROLES, Annotator, Role, random_id
+from preferences.tables.table import Table, from_row, to_row
+
+
+class Annotators(Table):
+    """Everyone who may log in."""
+
+    def add(self, name: str, role: Role, password_hash: str, simulated: bool = False) -> Annotator:
+        """A new account. Raises NameTaken."""
+        assert role in ROLES, f"A role is one of {ROLES}, not {role!r}."
+        made = Annotator(random_id(), name, role, password_hash, simulated, created=self.store.clock())
+        with self.store.write():
+            if self.find(name):
+                raise NameTaken(f"There is an account named {name!r} already; choose another name.")
+            self.insert("annotators", [to_row(made)])
+        return made
+
+    def find(self, name: str) -> Annotator | None:
+        """The account of that name (case does not matter) or id, or None."""
+        row = self.row("SELECT * FROM annotators WHERE name = ? OR id = ?", name, name)
+        return from_row(Annotator, row) if row else None
+
+    def get(self, name: str) -> Annotator:
+        """The account of that name or id. Raises UnknownName."""
+        found = self.find(name)
+        if found is None:
+            raise UnknownName(f"There is no account {name!r}; add it with `labeler people add`.")
+        return found
+
+    def all(self) -> list[Annotator]:
+        """Every account, by name."""
+        return [from_row(Annotator, row) for row in self.rows("SELECT * FROM annotators ORDER BY name")]
+
+    def set_password(self, annotator: Annotator, password_hash: str) -> None:
+        """Replace the password and end every session of the account."""
+        with self.store.write() as db:
+            db.execute("UPDATE annotators SET password_hash = ? WHERE id = ?", [password_hash, annotator.id])
+            db.execute("DELETE FROM sessions WHERE annotator = ?", [annotator.id])
+
+    def set_active(self, annotator: Annotator, active: bool) -> None:
+        """Let the account log in, or not (which ends its sessions)."""
+        with self.store.write() as db:
+            db.execute("UPDATE annotators SET active = ? WHERE id = ?", [int(active), annotator.id])
+            if not active:
+                db.execute("DELETE FROM sessions WHERE annotator = ?", [annotator.id])
+
+    def set_settings(self, annotator: Annotator, settings_json: str) -> None:
+        """Replace the account's own settings (JSON text)."""
+        with self.store.write() as db:
+            db.execute("UPDATE annotators SET settings = ? WHERE id = ?", [settings_json, annotator.id])
+
+    def open_session(self, annotator: Annotator, token_hash: str, seconds: float) -> None:
+        """A session that ends after `seconds`; ended ones of everybody are swept out."""
+        now = self.store.clock()
+        row = {
+            "token_hash": token_hash, "annotator": annotator.id, "created": now, "last_seen": now, "expires": now + seconds
+        }  # fmt: skip
+        with self.store.write() as db:
+            db.execute("DELETE FROM sessions WHERE expires < ?", [now])
+            self.insert("sessions", [row])
+
+    def of_session(self, token_hash: str) -> Annotator | None:
+        """Whose session it is, or None if it is unknown, over, or the account is not active. Reads only."""
+        row = self.row(
+            "SELECT a.* FROM annotators AS a JOIN sessions ON annotator = a.id "
+            "WHERE token_hash = ? AND expires > ? AND active = 1",
+            token_hash,
+            self.store.clock(),
+        )
+        return from_row(Annotator, row) if row else None
+
+    def close_session(self, token_hash: str) -> None:
+        """End one session."""
+        with self.store.write() as db:
+            db.execute("DELETE FROM sessions WHERE token_hash = ?", [token_hash])
+
+    def count_active(self, since: float) -> int:
+        """How many accounts were given a task or have ranked since that time."""
+        return self.number(
+            "SELECT count(DISTINCT annotator) FROM (SELECT annotator, created FROM leases UNION ALL "
+            "SELECT annotator, created FROM rankings UNION ALL SELECT annotator, last_seen FROM sessions) WHERE created >= ?",
+            since,
+        )

@@ -1,0 +1,60 @@
+"""Jobs that the browser or the command line leaves for `trainer worker`."""
+
+import json
+from typing import Any
+
+from preferences.errors import UnknownName
+from preferences.records import Job, random_id
+from preferences.tables.table import Table, from_row, to_row
+
+
+class Jobs(Table):
+    """Each job is claimed by one worker; a worker that stops sending heartbeats loses it."""
+
+    def add(self, kind: str, spec: dict[str, Any]) -> Job:
+        """A queued job."""
+        made = Job(random_id(), kind, spec, created=self.store.clock())
+        self.insert("jobs", [to_row(made)])
+        return made
+
+    def claim(self, worker: str, stale_after: float) -> Job | None:
+        """The oldest job that is queued, or running without a heartbeat for `stale_after` seconds; None if there is none."""
+        now = self.store.clock()
+        with self.store.write() as db:
+            row = self.row(
+                "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND heartbeat < ?) "
+                "ORDER BY created, rowid LIMIT 1",
+                now - stale_after,
+            )
+            if row is None:
+                return None
+            db.execute(
+                "UPDATE jobs SET status = 'running', worker = ?, heartbeat = ?, started = ? WHERE id = ?",
+                [worker, now, now, row["id"]],
+            )
+        return self.get(row["id"])
+
+    def beat(self, job: Job, progress: dict[str, Any]) -> None:
+        """The job is alive and this far."""
+        with self.store.write() as db:
+            sql = "UPDATE jobs SET heartbeat = ?, progress = ? WHERE id = ? AND worker = ?"
+            db.execute(sql, [self.store.clock(), json.dumps(progress), job.id, job.worker])
+
+    def finish(self, job: Job, error: str = "") -> None:
+        """The job is done, or failed with that sentence; a worker that lost the job changes nothing."""
+        with self.store.write() as db:
+            db.execute(
+                "UPDATE jobs SET status = ?, error = ?, finished = ? WHERE id = ? AND worker = ?",
+                ["failed" if error else "done", error, self.store.clock(), job.id, job.worker],
+            )
+
+    def get(self, ident: str) -> Job:
+        """The job of that id. Raises UnknownName."""
+        row = self.row("SELECT * FROM jobs WHERE id = ?", ident)
+        if row is None:
+            raise UnknownName(f"There is no job {ident!r}.")
+        return from_row(Job, row)
+
+    def all(self) -> list[Job]:
+        """Every job, oldest first."""
+        return [from_row(Job, row) for row in self.rows("SELECT * FROM jobs ORDER BY created, rowid")]

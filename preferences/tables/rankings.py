@@ -1,0 +1,160 @@
+"""Rankings: append-only acts of annotators. An edit supersedes; an undo is a withdrawal that supersedes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from preferences.errors import NonceUsed, NothingToUndo
+from preferences.rankings import check_tiers
+from preferences.records import (
+    Annotator,
+    Comparison,
+    Lease,
+    Ranking,
+    RankingKind,
+    Study,
+    Tiers,
+    content_id,
+    random_id,
+)
+from preferences.tables.table import Table, from_row, to_row
+
+SELECT = "SELECT r.*, r.shown AS 'order' FROM {source} AS r "
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an annotator sends for a leased comparison; `nonce` is made once by the page, so that a retry is known."""
+
+    comparison: str
+    lease: str
+    nonce: str
+    tiers: Tiers = field(default_factory=list)
+    active_ms: int = 0
+    reason: str = ""
+    strengths: list[Any] = field(default_factory=list)
+    flags: dict[str, Any] = field(default_factory=dict)
+    rewrite: str = ""
+
+
+class Rankings(Table):
+    """Every act is one row for ever; `current_rankings` is the view of those that nothing supersedes."""
+
+    def submit(self, annotator: Annotator, answer: Answer) -> Ranking:
+        """Store a full ranking and end its lease. Raises NonceUsed, NotLeased, BadTiers; then nothing is stored."""
+        return self._answer(annotator, answer, "ranking")
+
+    def skip(self, annotator: Annotator, answer: Answer) -> Ranking:
+        """Store that the annotator declines to rank, and why. Raises NonceUsed, NotLeased."""
+        return self._answer(annotator, answer, "skip")
+
+    def undo(self, annotator: Annotator, nonce: str, seconds: float) -> tuple[Ranking, Lease]:
+        """Withdraw the annotator's newest ranking or skip and lease its comparison to them again, in the same order.
+
+        Whatever they had open is given back. Raises NonceUsed, NothingToUndo.
+        """
+        with self.store.write():
+            self._check_nonce(annotator, nonce)
+            row = self.row(
+                SELECT.format(source="current_rankings")
+                + "WHERE annotator = ? ORDER BY created DESC, r.rowid DESC LIMIT 1",
+                annotator.id,
+            )
+            if row is None:
+                raise NothingToUndo("There is nothing to undo.")
+            last = from_row(Ranking, row)
+            withdrawal = Ranking(
+                random_id(), last.comparison, annotator.id, "withdrawal", [], last.order, nonce,
+                supersedes=last.id, created=self.store.clock(),
+            )  # fmt: skip
+            self._insert(withdrawal)
+            held = self.store.queue.held(annotator)
+            if held:
+                self.store.queue.release(held)
+            if last.kind == "ranking":
+                self.store.queue.save_draft(last.comparison, annotator, {"tiers": last.tiers})
+            return last, self.store.queue.lease(last.comparison, annotator, last.order, seconds)
+
+    def add_imported(self, annotator: Annotator, comparison: Comparison, tiers: Tiers) -> int:
+        """Store a ranking made elsewhere, once: 1 if it was new, else 0. Raises BadTiers."""
+        check_tiers(tiers, comparison.items)
+        nonce = content_id("imported", comparison.id, annotator.id, tiers)
+        if self.row("SELECT 1 FROM rankings WHERE annotator = ? AND nonce = ?", annotator.id, nonce):
+            return 0
+        made = Ranking(
+            random_id(),
+            comparison.id,
+            annotator.id,
+            "ranking",
+            tiers,
+            comparison.items,
+            nonce,
+            created=self.store.clock(),
+        )
+        self._insert(made)
+        return 1
+
+    def current(self, study: str | None = None, split: str | None = None, simulated: bool = False) -> list[Ranking]:
+        """Full rankings that nothing supersedes, oldest first, of one study (its id) or split if given.
+
+        Those of simulated annotators only if `simulated`.
+        """
+        sql = SELECT.format(source="current_rankings") + (
+            "JOIN comparisons AS c ON c.id = r.comparison JOIN prompts AS p ON p.id = c.prompt "
+            "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' AND (:study IS NULL OR c.study = :study) "
+            "AND (:split IS NULL OR p.split = :split) AND (:simulated OR NOT a.simulated) ORDER BY r.created, r.rowid"
+        )
+        parameters = {"study": study, "split": split, "simulated": int(simulated)}
+        return [from_row(Ranking, row) for row in self.store.db.query(sql, parameters)]
+
+    def history(self, annotator: Annotator, limit: int = 50) -> list[Ranking]:
+        """The annotator's current rankings and skips, newest first."""
+        sql = (
+            SELECT.format(source="current_rankings") + "WHERE annotator = ? ORDER BY created DESC, r.rowid DESC LIMIT ?"
+        )
+        return [from_row(Ranking, row) for row in self.rows(sql, annotator.id, limit)]
+
+    def progress(self, annotator: Annotator, study: Study, since: float) -> dict[str, int]:
+        """{"mine", "mine_today", "team", "waiting"}: current rankings by this annotator (ever; since that time), by all,
+        and comparisons that still want a label."""
+        mine = "SELECT count(*) FROM current_rankings WHERE kind = 'ranking' AND annotator = ? AND created >= ?"
+        team = (
+            "SELECT count(*) FROM current_rankings AS r JOIN comparisons AS c ON c.id = r.comparison "
+            "WHERE r.kind = 'ranking' AND c.study = ?"
+        )
+        return {
+            "mine": self.number(mine, annotator.id, 0),
+            "mine_today": self.number(mine, annotator.id, since),
+            "team": self.number(team, study.id),
+            "waiting": self.store.queue.waiting(study),
+        }
+
+    def _answer(self, annotator: Annotator, answer: Answer, kind: RankingKind) -> Ranking:
+        with self.store.write() as db:
+            self._check_nonce(annotator, answer.nonce)
+            lease = self.store.queue.check(answer.lease, annotator.id, answer.comparison)
+            comparison = self.store.comparisons.get(answer.comparison)
+            if kind == "ranking":
+                check_tiers(answer.tiers, comparison.items)
+            study = self.store.studies.get(comparison.study)
+            guideline = self.store.studies.guideline(study)
+            made = Ranking(
+                random_id(), comparison.id, annotator.id, kind, answer.tiers if kind == "ranking" else [], lease.order,
+                answer.nonce, answer.active_ms, answer.strengths, answer.flags, answer.reason, answer.rewrite,
+                guideline.id if guideline else None, created=self.store.clock(),
+            )  # fmt: skip
+            self._insert(made)
+            self.store.queue.release(lease)
+            db.execute("DELETE FROM drafts WHERE comparison = ? AND annotator = ?", [comparison.id, annotator.id])
+        return made
+
+    def _insert(self, ranking: Ranking) -> None:
+        row = to_row(ranking)
+        row["shown"] = row.pop("order")
+        self.insert("rankings", [row])
+        detail = {"ranking": ranking.id, "supersedes": ranking.supersedes}
+        self.store.events.add(ranking.annotator, ranking.kind, ranking.comparison, detail)
+
+    def _check_nonce(self, annotator: Annotator, nonce: str) -> None:
+        row = self.row("SELECT id FROM rankings WHERE annotator = ? AND nonce = ?", annotator.id, nonce)
+        if row:
+            raise NonceUsed("This answer was saved already; nothing was stored a second time.", row["id"])

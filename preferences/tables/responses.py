@@ -1,0 +1,44 @@
+"""Sampled answers; each distinct text is stored once."""
+
+import json
+from collections.abc import Iterable
+
+from preferences.records import Response, content_id
+from preferences.tables.table import Table, from_row, to_row
+
+SELECT = (
+    "SELECT r.id, prompt, policy, texts.text AS text, seed, sample_index, temperature, top_p, max_new_tokens, "
+    "finish_reason, tokens, template_hash, created FROM responses AS r JOIN texts ON texts.id = r.text "
+)
+
+
+class Responses(Table):
+    """Append-only."""
+
+    def add(self, responses: Iterable[Response]) -> int:
+        """Store responses; known ids are left alone. The number that was new."""
+        responses = list(responses)
+        now = self.store.clock()
+        with self.store.write():
+            texts = {content_id("text", response.text): response.text for response in responses}
+            self.insert("texts", [{"id": ident, "text": text} for ident, text in texts.items()], ignore=True)
+            rows = [
+                {**to_row(response), "text": content_id("text", response.text), "created": response.created or now}
+                for response in responses
+            ]
+            return self.insert("responses", rows, ignore=True)
+
+    def get_many(self, ids: Iterable[str]) -> dict[str, Response]:
+        """Responses by id."""
+        rows = self.rows(SELECT + "WHERE r.id IN (SELECT value FROM json_each(?))", json.dumps(list(ids)))
+        return {row["id"]: from_row(Response, row) for row in rows}
+
+    def of_prompt(self, prompt: str, policy: str | None = None) -> list[Response]:
+        """The answers to one prompt (by one policy), in order of sampling."""
+        sql = SELECT + "WHERE prompt = ? AND (? IS NULL OR policy = ?) ORDER BY created, seed, sample_index"
+        return [from_row(Response, row) for row in self.rows(sql, prompt, policy, policy)]
+
+    def of_policy(self, policy: str) -> list[Response]:
+        """All answers of one policy, in order of sampling."""
+        rows = self.rows(SELECT + "WHERE policy = ? ORDER BY created, prompt, sample_index", policy)
+        return [from_row(Response, row) for row in rows]

@@ -1,0 +1,108 @@
+"""Studies: what is asked, of which prompts, answered by which policies."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+from preferences.errors import NameTaken, UnknownName
+from preferences.records import Guideline, Policy, Prompt, Study, content_id
+from preferences.tables.table import Table, from_row, to_row
+
+DEFAULT_PLAN = {"labels_train": 1, "labels_heldout": 1}
+
+
+class Studies(Table):
+    """A study joins prompts and sampling policies to the annotators' queue."""
+
+    def create(self, name: str, k: int = 4, plan: dict[str, int] | None = None) -> Study:
+        """A new active study. Raises NameTaken."""
+        study = Study(
+            content_id("study", name), name, k, plan={**DEFAULT_PLAN, **(plan or {})}, created=self.store.clock()
+        )
+        with self.store.write():
+            if self.row("SELECT 1 FROM studies WHERE name = ?", name):
+                raise NameTaken(f"There is a study named {name!r} already; choose another name.")
+            self.insert("studies", [to_row(study)])
+        return study
+
+    def get(self, name: str) -> Study:
+        """The study of that name or id. Raises UnknownName."""
+        row = self.row("SELECT * FROM studies WHERE name = ? OR id = ?", name, name)
+        if row is None:
+            names = ", ".join(study.name for study in self.all()) or "none"
+            raise UnknownName(f"There is no study {name!r} (there are: {names}).")
+        return from_row(Study, row)
+
+    def all(self) -> list[Study]:
+        """Every study, oldest first."""
+        return [from_row(Study, row) for row in self.rows("SELECT * FROM studies ORDER BY created, name")]
+
+    def default(self) -> Study:
+        """The oldest active study; made with K=4 if there is none at all."""
+        with self.store.write():
+            studies = self.all()
+            active = [study for study in studies if study.status == "active"]
+            if not studies:
+                return self.create("default")
+            return (active or studies)[0]
+
+    def set_status(self, study: Study, status: str) -> Study:
+        """The study as active, paused or closed."""
+        with self.store.write() as db:
+            db.execute("UPDATE studies SET status = ? WHERE id = ?", [status, study.id])
+        return replace(study, status=status)  # type: ignore[arg-type]
+
+    def add_prompts(self, study: Study, prompts: Iterable[Prompt]) -> int:
+        """Put prompts into the study; the number that was new to it."""
+        rows = [{"study": study.id, "prompt": prompt.id} for prompt in prompts]
+        return self.insert("study_prompts", rows, ignore=True)
+
+    def sampling_policies(self, study: Study) -> list[Policy]:
+        """The policies that answer this study's prompts now, oldest first."""
+        sql = (
+            "SELECT policies.* FROM policies JOIN study_policies ON policy = policies.id "
+            "WHERE study = ? AND until IS NULL ORDER BY since, study_policies.id"
+        )
+        return [from_row(Policy, row) for row in self.rows(sql, study.id)]
+
+    def set_sampling_policies(self, study: Study, policies: list[Policy]) -> None:
+        """From now on `policies` answer this study's prompts; earlier choices stay on record."""
+        now = self.store.clock()
+        with self.store.write() as db:
+            db.execute("UPDATE study_policies SET until = ? WHERE study = ? AND until IS NULL", [now, study.id])
+            self.insert(
+                "study_policies", [{"study": study.id, "policy": policy.id, "since": now} for policy in policies]
+            )
+            self.store.events.add("", "sampling policies", study.id, {"policies": [policy.id for policy in policies]})
+
+    def set_guideline(self, study: Study, text: str) -> Guideline:
+        """A new version of the instructions; an unchanged text keeps its version."""
+        with self.store.write():
+            current = self.guideline(study)
+            if current and current.text == text:
+                return current
+            version = current.version + 1 if current else 1
+            made = Guideline(
+                content_id("guideline", study.id, version, text), study.id, version, text, self.store.clock()
+            )
+            self.insert("guidelines", [to_row(made)])
+        return made
+
+    def guideline(self, study: Study) -> Guideline | None:
+        """The newest instructions, or None."""
+        row = self.row("SELECT * FROM guidelines WHERE study = ? ORDER BY version DESC LIMIT 1", study.id)
+        return from_row(Guideline, row) if row else None
+
+    def prompts_without_comparison(self, study: Study, limit: int, split: str | None = None) -> list[Prompt]:
+        """Prompts of the study that no comparison of its current sampling policies asks about, oldest first."""
+        policies = json.dumps([policy.id for policy in self.sampling_policies(study)])
+        sql = (
+            "SELECT prompts.* FROM study_prompts JOIN prompts ON prompts.id = prompt "
+            "WHERE study_prompts.study = :study AND (:split IS NULL OR split = :split) AND NOT EXISTS ("
+            "  SELECT 1 FROM comparisons AS c JOIN comparison_responses AS cr ON cr.comparison = c.id"
+            "  JOIN responses AS r ON r.id = cr.response"
+            "  WHERE c.study = :study AND c.prompt = prompts.id AND r.policy IN (SELECT value FROM json_each(:policies))"
+            ") ORDER BY prompts.created, prompts.rowid LIMIT :limit"
+        )
+        cursor = self.store.db.query(sql, {"study": study.id, "split": split, "policies": policies, "limit": limit})
+        return [from_row(Prompt, row) for row in cursor]

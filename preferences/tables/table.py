@@ -1,0 +1,64 @@
+"""What every table module shares: rows with JSON columns to frozen records and back."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from preferences.store import Store
+
+T = TypeVar("T")
+
+
+def to_row(record: Any) -> dict[str, Any]:
+    """The record's fields as SQLite values; lists and dicts as JSON text, booleans as 0 and 1."""
+    row = {}
+    for name, value in asdict(record).items():
+        if isinstance(value, list | dict):
+            row[name] = json.dumps(value, ensure_ascii=False)
+        else:
+            row[name] = int(value) if isinstance(value, bool) else value
+    return row
+
+
+def from_row(kind: type[T], row: Mapping[str, Any]) -> T:
+    """A record of dataclass `kind` from a row whose list and dict columns are JSON text."""
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value, declared = row[field.name], str(field.type)
+        if declared.startswith(("list", "dict")) or "Tiers" in declared:
+            value = json.loads(value)
+        elif declared == "<class 'bool'>":
+            value = bool(value)
+        values[field.name] = value
+    return kind(**values)
+
+
+class Table:
+    """Reading and writing through the store that owns it."""
+
+    def __init__(self, store: "Store") -> None:
+        self.store = store
+
+    def rows(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        """All rows of a reading query as dicts."""
+        cursor = self.store.db.conn.execute(sql, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor]
+
+    def row(self, sql: str, *parameters: Any) -> dict[str, Any] | None:
+        """The first row of a reading query, or None."""
+        rows = self.rows(sql, *parameters)
+        return rows[0] if rows else None
+
+    def number(self, sql: str, *parameters: Any) -> int:
+        """The first value of a reading query as an integer."""
+        return int(self.store.db.conn.execute(sql, parameters).fetchone()[0])
+
+    def insert(self, table: str, rows: Iterable[dict[str, Any]], ignore: bool = False) -> int:
+        """Insert rows (those whose key exists are left alone if `ignore`); the number that was new."""
+        with self.store.write() as db:
+            before = db.conn.total_changes
+            db.table(table).insert_all(rows, ignore=ignore)
+            return db.conn.total_changes - before
