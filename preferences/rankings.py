@@ -24,6 +24,12 @@ def check_tiers(tiers: Tiers, items: Sequence[str]) -> None:
         raise BadTiers("A rank without a response cannot be stored; leave empty ranks out.")
 
 
+def check_placed(tiers: Tiers, items: Sequence[str]) -> None:
+    """For a draft: raises BadTiers unless what is placed are items, each at most once; the rest may be missing."""
+    placed = [item for tier in tiers for item in tier]
+    check_tiers([tier for tier in tiers if tier], [item for item in items if item in placed])
+
+
 def ranks(tiers: Tiers) -> dict[str, int]:
     """Competition ranks: [[b], [a, c], [d]] -> b 1, a 2, c 2, d 4."""
     result, rank = {}, 1

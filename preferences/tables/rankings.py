@@ -74,11 +74,16 @@ class Rankings(Table):
                 self.store.queue.save_draft(last.comparison, annotator, {"tiers": last.tiers})
             return last, self.store.queue.lease(last.comparison, annotator, last.order, seconds)
 
+    def of_nonce(self, annotator: Annotator, nonce: str) -> str | None:
+        """The id of the row that the annotator's submission of that nonce made, or None."""
+        row = self.row("SELECT id FROM rankings WHERE annotator = ? AND nonce = ?", annotator.id, nonce)
+        return row["id"] if row else None
+
     def add_imported(self, annotator: Annotator, comparison: Comparison, tiers: Tiers) -> int:
         """Store a ranking made elsewhere, once: 1 if it was new, else 0. Raises BadTiers."""
         check_tiers(tiers, comparison.items)
         nonce = content_id("imported", comparison.id, annotator.id, tiers)
-        if self.row("SELECT 1 FROM rankings WHERE annotator = ? AND nonce = ?", annotator.id, nonce):
+        if self.of_nonce(annotator, nonce):
             return 0
         made = Ranking(
             random_id(),
@@ -155,6 +160,6 @@ class Rankings(Table):
         self.store.events.add(ranking.annotator, ranking.kind, ranking.comparison, detail)
 
     def _check_nonce(self, annotator: Annotator, nonce: str) -> None:
-        row = self.row("SELECT id FROM rankings WHERE annotator = ? AND nonce = ?", annotator.id, nonce)
-        if row:
-            raise NonceUsed("This answer was saved already; nothing was stored a second time.", row["id"])
+        saved = self.of_nonce(annotator, nonce)
+        if saved:
+            raise NonceUsed("This answer was saved already; nothing was stored a second time.", saved)

@@ -1,0 +1,80 @@
+"""Every failure as one sentence of JSON: {"error": sentence, "code": word}."""
+
+import sqlite3
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from labeler.accounts import BadLogin, Forbidden, TooManyTries
+from labeler.security import HEADERS
+from preferences.errors import BadTiers, NonceUsed, NothingToUndo, NotLeased, RankloopError, UnknownName
+
+CODES: dict[type[RankloopError], tuple[int, str]] = {
+    NotLeased: (409, "not_leased"),
+    BadTiers: (422, "bad_tiers"),
+    NonceUsed: (409, "nonce_used"),
+    NothingToUndo: (409, "nothing_to_undo"),
+    BadLogin: (401, "bad_login"),
+    TooManyTries: (429, "too_many"),
+    Forbidden: (403, "forbidden"),
+    UnknownName: (404, "unknown"),
+}
+HTTP_ERRORS = {
+    404: ("unknown", "There is nothing at this address."),
+    405: ("bad_request", "This address does not take that method."),
+}
+
+
+def failure(status: int, code: str, sentence: str, **more: Any) -> JSONResponse:
+    """The answer to a request that failed."""
+    return JSONResponse({"error": sentence, "code": code, **more}, status, headers=HEADERS)
+
+
+def status_and_code(error: RankloopError) -> tuple[int, str]:
+    """The HTTP status and the code word of a user's mistake."""
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), (400, "bad_request"))
+
+
+def sentence_of(error: RequestValidationError | ValidationError) -> str:
+    """The first mistake in a request's body, without its content."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return "The request is not valid JSON."
+    field = ".".join(str(part) for part in first["loc"] if part != "body")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"The request is malformed: {f'{field}: ' if field else ''}{message}."
+
+
+def add_failures(app: FastAPI) -> None:
+    """Answer every kind of failure of `app` in that form."""
+
+    def mistake(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RankloopError)
+        status, code = status_and_code(error)
+        more = {"saved": error.ranking} if isinstance(error, NonceUsed) else {}
+        return failure(status, code, str(error), **more)
+
+    def malformed(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return failure(422, "bad_request", sentence_of(error))
+
+    def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code, sentence = HTTP_ERRORS.get(error.status_code, ("bad_request", "The request is malformed."))
+        return failure(error.status_code, code, sentence)
+
+    def busy(_: Request, __: Exception) -> JSONResponse:
+        return failure(503, "busy", "The database is busy or its disk is full; try again.")
+
+    def broken(_: Request, __: Exception) -> JSONResponse:
+        return failure(500, "broken", "The server failed; try again.")
+
+    app.add_exception_handler(RankloopError, mistake)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(sqlite3.OperationalError, busy)
+    app.add_exception_handler(Exception, broken)

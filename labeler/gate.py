@@ -1,0 +1,85 @@
+"""Who may enter which address, decided in one place before any route runs. Pure ASGI."""
+
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from labeler.accounts import COOKIE, account_of
+from labeler.failures import failure
+from preferences.records import Annotator, Role
+from preferences.store import Store
+
+PUBLIC = ("/login", "/logout")
+# What the pages need of Gradio's hundred routes; every other one (uploads, files, API pages, monitoring, run history,
+# deep links, proxies, code generation, ...) is shut, also to those who are logged in.
+GRADIO_GET = re.compile(
+    r"/config|/theme\.css|/favicon\.ico|/(assets|static|svelte)/.+|/gradio_api/(queue/data|heartbeat/[\w-]+)"
+)
+GRADIO_POST = re.compile(r"/gradio_api/(queue/join|run/\w+|reset|cancel)")
+
+
+class Gate:
+    """Finds whose session the request belongs to (`request.state.account`) and lets it through, or not.
+
+    `mounts`: path of a mounted Gradio app -> the names of its pages. `roles`: path -> the roles that may enter; any
+    account may enter the others. What is not PUBLIC needs a session.
+    """
+
+    def __init__(
+        self, app: ASGIApp, store: Store, mounts: Mapping[str, Sequence[str]], roles: Mapping[str, Sequence[Role]]
+    ) -> None:
+        self.app = app
+        self.store = store
+        self.mounts = mounts
+        self.roles = roles
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        account = account_of(self.store, request.cookies.get(COOKIE))
+        request.state.account = account
+        refusal = self._refusal(request, account)
+        await (refusal or self.app)(scope, receive, send)
+
+    def _refusal(self, request: Request, account: Annotator | None) -> Response | None:
+        path = request.scope["path"]
+        mount = next((mount for mount in self.mounts if path == mount or path.startswith(f"{mount}/")), None)
+        if mount and not self._is_needed(request.method, path.removeprefix(mount), self.mounts[mount]):
+            return failure(404, "unknown", "There is nothing at this address.")
+        if path in PUBLIC:
+            return None
+        if account is None:
+            return _to_login(request)
+        if mount and account.role not in self.roles.get(mount, (account.role,)):
+            return failure(403, "forbidden", f"This page needs the role {' or '.join(self.roles[mount])}.")
+        page = path.removesuffix("/")
+        if mount and page not in (mount, path):
+            # Gradio's own answer to /app/page/ forgets where it is mounted and sends to /page.
+            return RedirectResponse(page, 307)
+        return None
+
+    @staticmethod
+    def _is_needed(method: str, path: str, pages: Sequence[str]) -> bool:
+        if method == "POST":
+            return bool(GRADIO_POST.fullmatch(path))
+        if method not in ("GET", "HEAD"):
+            return False
+        return path.strip("/") in pages or bool(GRADIO_GET.fullmatch(path))
+
+
+def _to_login(request: Request) -> Response:
+    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    if not wants_page and request.scope["path"] != "/":
+        return failure(401, "login", "Log in first.")
+    path = request.scope["path"]
+    return RedirectResponse(f"/login?next={quote(path)}" if path != "/" else "/login", 303)

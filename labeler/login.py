@@ -1,0 +1,145 @@
+"""Logging in and out: one plain page without scripts, and the session cookie."""
+
+from html import escape
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import ValidationError
+
+from labeler.accounts import COOKIE, BadLogin, Logins, TooManyTries
+from labeler.bodies import LoginBody
+from labeler.failures import failure, sentence_of, status_and_code
+
+HOME = "/app/annotate/"
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in · Rankloop</title>
+<link rel="icon" href="data:,">
+<style>
+:root { color-scheme: light dark; --ground: #f4f5f7; --card: #fff; --ink: #1b1f24; --quiet: #59636e; --line: #c8ced6;
+  --accent: #1f5fbf; --on-accent: #fff; --bad: #b3261e; --bad-ground: #fdecea; }
+@media (prefers-color-scheme: dark) { :root { --ground: #0f1216; --card: #181c22; --ink: #e8ebef; --quiet: #a0a9b4;
+  --line: #3d4651; --accent: #7fb0ff; --on-accent: #0b1a30; --bad: #ffb4ab; --bad-ground: #3a1513; } }
+* { box-sizing: border-box; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--ground);
+  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { width: 100%%; max-width: 24rem; padding: 2rem 1.75rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 12px; }
+h1 { margin: 0; font-size: 1.5rem; letter-spacing: -0.01em; }
+p { margin: 0.25rem 0 0; color: var(--quiet); }
+label { display: block; margin: 1.25rem 0 0.35rem; font-weight: 600; }
+input, button { width: 100%%; min-height: 44px; font: inherit; border-radius: 8px; }
+input { padding: 0.5rem 0.75rem; color: var(--ink); background: var(--ground); border: 1px solid var(--line); }
+button { margin-top: 1.75rem; font-weight: 600; color: var(--on-accent); background: var(--accent); border: 0;
+  cursor: pointer; }
+input:focus-visible, button:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.bad { margin-top: 1.25rem; padding: 0.6rem 0.75rem; color: var(--bad); background: var(--bad-ground);
+  border-radius: 8px; }
+</style>
+</head>
+<body>
+<main>
+<h1>Rankloop</h1>
+<p>Log in to rank answers.</p>
+%(error)s<form method="post" action="/login">
+<input type="hidden" name="next" value="%(next)s">
+<label for="name">Name</label>
+<input id="name" name="name" value="%(name)s" autocomplete="username" autocapitalize="none" spellcheck="false" required
+%(focus_name)s>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required%(focus_password)s>
+<button type="submit">Log in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+
+
+def login_page(next_path: str, name: str = "", error: str = "", status: int = 200) -> HTMLResponse:
+    """The login page, with the sentence that says what went wrong."""
+    parts = {
+        "error": f'<p class="bad" role="alert">{escape(error)}</p>\n' if error else "",
+        "next": escape(local(next_path)),
+        "name": escape(name),
+        "focus_name": "" if name else "autofocus",
+        "focus_password": " autofocus" if name else "",
+    }
+    return HTMLResponse(PAGE % parts, status)
+
+
+def local(path: str) -> str:
+    """`path` if it is an address on this server, else the annotators' page: a login must not lead to another site."""
+    parts = urlsplit(path)
+    safe = not parts.scheme and not parts.netloc and path.isascii() and path.isprintable()
+    return path if safe and path.startswith("/") and not path.startswith(("//", "/\\")) else HOME
+
+
+def login_routes(logins: Logins) -> APIRouter:
+    """GET and POST /login, POST /logout, and / as the way to the pages."""
+    routes = APIRouter()
+
+    @routes.get("/")
+    def home() -> Response:
+        return RedirectResponse(HOME, 303)
+
+    @routes.get("/login")
+    def ask(next: str = HOME) -> Response:
+        return login_page(next)
+
+    @routes.post("/login")
+    async def login(request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+            return await _json_login(request, logins)
+        return await _form_login(request, logins)
+
+    @routes.post("/logout")
+    def logout(request: Request) -> Response:
+        token = request.cookies.get(COOKIE)
+        if token:
+            logins.close(token)
+        response = RedirectResponse("/login", 303)
+        response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        return response
+
+    return routes
+
+
+async def _json_login(request: Request, logins: Logins) -> Response:
+    try:
+        body = LoginBody.model_validate_json(await request.body())
+    except ValidationError as error:
+        return failure(422, "bad_request", sentence_of(error))
+    account, token = await logins.open(body.name, body.password, _address(request), request.cookies.get(COOKIE))
+    return _with_session(JSONResponse({"name": account.name, "role": account.role}), request, logins, token)
+
+
+async def _form_login(request: Request, logins: Logins) -> Response:
+    async with request.form(max_files=0, max_fields=10) as form:
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    next_path = local(fields.pop("next", HOME))
+    name = fields.get("name", "")
+    try:
+        body = LoginBody.model_validate(fields)
+        _, token = await logins.open(body.name, body.password, _address(request), request.cookies.get(COOKIE))
+    except ValidationError as error:
+        return login_page(next_path, name, sentence_of(error), 422)
+    except (BadLogin, TooManyTries) as error:
+        return login_page(next_path, name, str(error), status_and_code(error)[0])
+    return _with_session(RedirectResponse(next_path, 303), request, logins, token)
+
+
+def _with_session(response: Response, request: Request, logins: Logins, token: str) -> Response:
+    cookie: dict[str, Any] = {"httponly": True, "samesite": "strict", "path": "/", "max_age": logins.session_seconds}
+    response.set_cookie(COOKIE, token, secure=request.url.scheme == "https", **cookie)
+    return response
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
