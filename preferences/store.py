@@ -17,6 +17,7 @@ from preferences.errors import BadDatabase
 from preferences.migrations import migrations, unknown_migrations
 from preferences.tables.annotators import Annotators
 from preferences.tables.comparisons import Comparisons
+from preferences.tables.counts import Counts
 from preferences.tables.events import Events
 from preferences.tables.jobs import Jobs
 from preferences.tables.policies import Policies
@@ -50,6 +51,7 @@ class Store:
         self.rankings = Rankings(self)
         self.jobs = Jobs(self)
         self.events = Events(self)
+        self.counts = Counts(self)
 
     @property
     def db(self) -> Database:
@@ -64,7 +66,8 @@ class Store:
         """One writing transaction; a nested call joins the outer one.
 
         It begins IMMEDIATE: sqlite-utils' own `atomic()` begins deferred, and a read-then-write in a deferred
-        transaction fails at once with "database is locked" when another writer came between.
+        transaction fails at once with "database is locked" when another writer came between. A commit that fails (a full
+        disk) is rolled back too: the next `write()` of this thread must not join a transaction that nobody will commit.
         """
         db = self.db
         if db.conn.in_transaction:
@@ -73,10 +76,10 @@ class Store:
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db
+            db.conn.commit()
         except BaseException:
             db.conn.rollback()
             raise
-        db.conn.commit()
 
     def close(self) -> None:
         """Close this thread's connection."""

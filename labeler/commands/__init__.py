@@ -1,0 +1,1 @@
+"""The subcommands of `labeler`, one module a noun; each is a dataclass with a `run`."""

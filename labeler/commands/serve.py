@@ -1,0 +1,77 @@
+"""`labeler serve`."""
+
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preferences.cli import DEFAULT_DB
+from preferences.errors import RankloopError
+from preferences.store import Store
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+GRACE_SECONDS = 3
+
+
+class BadAddress(RankloopError):
+    """The host or port cannot be listened on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Serve the labeler until interrupted; print its address when it accepts connections."""
+
+    db: Path = DEFAULT_DB
+    """The database; made if it does not exist."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 lets other machines connect."""
+    port: int = 7860
+    """The port to listen on; 0 takes a free one."""
+
+    def run(self) -> None:
+        """Bind first: a port in use is known at once, before anything slow is imported."""
+        listener = bind(self.host, self.port)
+        store = Store(self.db)
+        from labeler.app import build_app
+
+        serve(build_app(store), listener)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises BadAddress."""
+    if not 0 <= port <= 65535:
+        raise BadAddress(f"A port is a number from 0 to 65535, not {port}; give another --port.")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)  # type: ignore[arg-type]
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadAddress(f"Cannot listen on {host}, port {port} ({reason}); give another --host or --port.") from error
+
+
+def serve(app: "FastAPI", listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM; then finish the requests that are under way."""
+    import uvicorn
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                print(f"Labeler ready on {url(listener)}", flush=True)
+
+    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    # After a graceful end uvicorn raises the signal again, for whoever started it; here that is the end itself.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    Announcing(config).run(sockets=[listener])
+
+
+def url(listener: socket.socket) -> str:
+    """Where a browser on this machine finds what listens."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
