@@ -1,0 +1,41 @@
+"""The ranking board as one Gradio component; its looks and behaviour live in `labeler/static/`."""
+
+from pathlib import Path
+
+import gradio as gr
+
+STATIC = Path(__file__).parent / "static"
+BOARD_SCRIPTS = (
+    "dom.js", "ranking.js", "stopwatch.js", "outbox.js", "drafts.js", "cards.js", "dialogs.js", "keys.js", "board.js",
+)  # fmt: skip
+BOARD_START = "new Board(element.querySelector('.rb')).start();"
+# Gradio sends templates through Handlebars and then through a JavaScript template literal.
+TEMPLATE_TRAPS = ("{{", "${", "`", "\\")
+
+
+def static(*names: str) -> str:
+    """The files of `labeler/static/`, one after the other."""
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+
+
+def template(text: str) -> str:
+    """The text, if a template engine leaves it as it is."""
+    traps = [trap for trap in TEMPLATE_TRAPS if trap in text]
+    assert not traps, f"A template must be static; this one has {traps}."
+    return text
+
+
+class RankBoard(gr.HTML):  # type: ignore[misc]
+    """Draws itself from GET /api/next and answers through /api/submit, skip, undo and draft.
+
+    It has no Gradio value, so no Gradio event stands between an annotator and the next task, and no text of a model
+    meets a template.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            html_template=template('<div class="rb"></div>'),
+            css_template=template(static("board.css")),
+            js_on_load=f"{static(*BOARD_SCRIPTS)}\n{BOARD_START}",
+            apply_default_css=False,
+        )

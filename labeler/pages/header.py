@@ -1,0 +1,26 @@
+"""The line on top of every page: where one is, who one is, and the way out."""
+
+import gradio as gr
+
+from labeler.board import static, template
+
+HTML = """<header class="rh">
+<a class="rh-name" href="/app/annotate">Rankloop</a>
+<nav class="rh-pages" aria-label="Pages">
+<a href="/app/annotate">Annotate</a><a href="/app/history">History</a><a href="/app/">Dashboard</a>
+<a href="/ops/" hidden class="rh-ops">Administration</a></nav>
+<span class="rh-who" aria-label="Logged in as"></span>
+<form method="post" action="/logout"><button type="submit" class="rh-out">Log out</button></form>
+</header>"""
+
+
+class Header(gr.HTML):  # type: ignore[misc]
+    """Static; header.js writes the account's name into it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            html_template=template(HTML),
+            css_template=template(static("header.css")),
+            js_on_load=static("header.js"),
+            apply_default_css=False,
+        )
