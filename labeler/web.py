@@ -1,0 +1,36 @@
+"""The labeler without its pages: login, ranking API, and the guards that stand before everything."""
+
+from collections.abc import Mapping, Sequence
+
+from fastapi import FastAPI
+from fastapi.middleware import Middleware
+from fastapi.middleware.cors import CORSMiddleware
+
+from labeler.accounts import Logins
+from labeler.api import ranking_api
+from labeler.failures import add_failures
+from labeler.gate import Gate
+from labeler.login import login_routes
+from labeler.security import RequestGuard, SecureHeaders
+from labeler.settings import Settings
+from preferences.records import Role
+from preferences.store import Store
+
+ROLES: Mapping[str, Sequence[Role]] = {"/ops": ("admin",)}
+
+
+def build_api(store: Store, settings: Settings, mounts: Mapping[str, Sequence[str]]) -> FastAPI:
+    """`mounts`: where Gradio apps will be mounted -> the names of their pages."""
+    logins = Logins(store, settings.tries_a_minute, settings.session_seconds)
+    guards = [
+        Middleware(SecureHeaders),
+        Middleware(RequestGuard, limit=settings.body_bytes),
+        Middleware(Gate, store=store, mounts=mounts, roles=ROLES),
+        # Gradio adds CORS headers of its own, which reflect any origin, unless it finds this one.
+        Middleware(CORSMiddleware, allow_origins=[]),
+    ]
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=guards)
+    add_failures(app)
+    app.include_router(login_routes(logins))
+    app.include_router(ranking_api(store))
+    return app

@@ -1,0 +1,132 @@
+"""A small study with every size of comparison, its accounts, and clients that are logged in."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from fastapi.testclient import TestClient
+
+from labeler.accounts import hash_password
+from labeler.settings import Settings
+from labeler.web import build_api
+from preferences.records import Annotator, Comparison, Policy, Response, Study
+from preferences.store import Store
+
+PASSWORD = "correct horse battery"
+SECRETS = (
+    "policy-secret-sft",
+    "policy-secret-ppo",
+    "pid-secret-sft",
+    "pid-secret-ppo",
+    "987654321",
+    "0.73125",
+    "0.91375",
+)
+
+
+class Clock:
+    """Seconds since the epoch that pass only when told to."""
+
+    def __init__(self, now: float = 1_795_500_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    made = Store(tmp_path / "labels.db", clock)
+    yield made
+    made.close()
+
+
+def add_account(store: Store, name: str, role: str = "annotator", simulated: bool = False) -> Annotator:
+    """An account whose password is PASSWORD, hashed cheaply."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    return store.annotators.add(name, role, hash_password(PASSWORD, cheap), simulated)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def accounts(store: Store) -> dict[str, Annotator]:
+    """ann and bea rank; adam is the admin."""
+    return {
+        "ann": add_account(store, "ann"),
+        "bea": add_account(store, "bea"),
+        "adam": add_account(store, "adam", "admin"),
+    }
+
+
+@pytest.fixture
+def study(store: Store) -> Study:
+    made = store.studies.create("main", k=4)
+    policies = [
+        store.policies.add(Policy("pid-secret-sft", "policy-secret-sft", "sft")),
+        store.policies.add(Policy("pid-secret-ppo", "policy-secret-ppo", "ppo")),
+    ]
+    store.studies.set_sampling_policies(made, policies)
+    return made
+
+
+def add_comparison(store: Store, study: Study, question: str, texts: list[str]) -> Comparison:
+    """A comparison of those answers, which two policies gave in turn; the prompt is never held out."""
+    (prompt,) = store.prompts.add([{"messages": [{"role": "user", "content": question}]}], heldout=0.0)
+    store.studies.add_prompts(study, [prompt])
+    responses = [
+        Response.make(
+            prompt.id, ("pid-secret-sft", "pid-secret-ppo")[index % 2], text, 987654321, index,
+            temperature=0.73125, top_p=0.91375, max_new_tokens=64, created=store.clock(),
+        )
+        for index, text in enumerate(texts)
+    ]  # fmt: skip
+    store.responses.add(responses)
+    made = store.comparisons.add(study, prompt.id, responses)
+    assert made is not None
+    return made
+
+
+@pytest.fixture
+def comparisons(store: Store, study: Study) -> dict[int, Comparison]:
+    """K -> a comparison of K answers, for K = 2..9."""
+    names = ["river", "mountain", "desert", "island", "forest", "valley", "glacier", "harbour"]
+    return {
+        k: add_comparison(
+            store,
+            study,
+            f"Describe one {names[k - 2]} for a child of {k}.",
+            [f"**Answer** {i} of {k}" for i in range(k)],
+        )
+        for k in range(2, 10)
+    }
+
+
+@pytest.fixture
+def client(store: Store, accounts: dict[str, Annotator]) -> Iterator[TestClient]:  # noqa: ARG001
+    """Nobody, at a labeler without pages."""
+    with TestClient(build_api(store, Settings(), {}), follow_redirects=False) as made:
+        yield made
+
+
+def log_in(client: TestClient, name: str) -> TestClient:
+    """The same client, now with the session of that account."""
+    answer = client.post("/login", json={"name": name, "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    return client
+
+
+@pytest.fixture
+def as_account(client: TestClient) -> Iterator[Callable[[str], TestClient]]:
+    """Another browser at the same labeler, logged in."""
+    yield lambda name: log_in(TestClient(client.app, follow_redirects=False), name)
+
+
+@pytest.fixture
+def ann(as_account: Callable[[str], TestClient], comparisons: dict[int, Comparison]) -> TestClient:  # noqa: ARG001
+    """ann, with eight comparisons waiting."""
+    return as_account("ann")
