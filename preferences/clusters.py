@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 THRESHOLD = 0.5
 
@@ -12,25 +13,44 @@ def shingles(text: str, size: int = 3) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + size]) for i in range(max(1, len(words) - size + 1))}
 
 
-class Clusters:
-    """Groups texts whose word 3-grams overlap (Jaccard index of at least one half) with an earlier text."""
+def twins(texts: Sequence[str], threshold: float = THRESHOLD) -> Iterator[tuple[int, int, float]]:
+    """(i, j, similarity), j < i, for every two texts whose shingles have a Jaccard index of at least `threshold`."""
+    runs = [shingles(text) for text in texts]
+    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for i, mine in enumerate(runs):
+        for j, shared in Counter(holder for run in mine for holder in holders[run]).items():
+            similarity = shared / (len(mine) + len(runs[j]) - shared)
+            if similarity >= threshold:
+                yield i, j, similarity
+        for run in mine:
+            holders[run].append(i)
 
-    def __init__(self, threshold: float = THRESHOLD) -> None:
-        self.threshold = threshold
-        self._texts: list[tuple[set[tuple[str, ...]], str]] = []
-        self._holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
 
-    def add(self, text: str, label: str) -> str:
-        """The label of the most similar earlier text if it is similar enough, else `label`; the text is remembered."""
-        runs = shingles(text)
-        shared = Counter(holder for run in runs for holder in self._holders[run])
-        best, found = self.threshold, label
-        for holder, common in shared.items():
-            other, other_label = self._texts[holder]
-            similarity = common / (len(runs) + len(other) - common)
-            if similarity >= best:
-                best, found = similarity, other_label
-        for run in runs:
-            self._holders[run].append(len(self._texts))
-        self._texts.append((runs, found))
-        return found
+def cluster(known: Sequence[tuple[str, str]], new: Mapping[str, str]) -> dict[str, str]:
+    """The cluster of each new text. `known`: (text, its cluster), which stays; `new`: id -> text.
+
+    New texts that are linked by twins, directly or through each other, share one cluster: that of the known text most
+    similar to any of them, else the least of their ids, so that the order of a file does not matter.
+    """
+    ids = list(new)
+    parents = {ident: ident for ident in ids}
+    nearest: dict[str, tuple[float, str]] = {}
+
+    def root(ident: str) -> str:
+        while parents[ident] != ident:
+            ident = parents[ident]
+        return ident
+
+    for i, j, similarity in twins([text for text, _ in known] + list(new.values())):
+        if i < len(known):
+            continue
+        ident = ids[i - len(known)]
+        if j < len(known):
+            nearest[ident] = max(nearest.get(ident, (0.0, "")), (similarity, known[j][1]))
+        else:
+            low, high = sorted((root(ident), root(ids[j - len(known)])))
+            parents[high] = low
+    joined: dict[str, tuple[float, str]] = {}
+    for ident, found in nearest.items():
+        joined[root(ident)] = max(joined.get(root(ident), (0.0, "")), found)
+    return {ident: joined[root(ident)][1] if root(ident) in joined else root(ident) for ident in ids}

@@ -8,6 +8,7 @@ from typing import Any
 from preferences.errors import BadRecord, RankloopError
 from preferences.rankings import pair_shares
 from preferences.records import (
+    Annotator,
     Comparison,
     Message,
     Policy,
@@ -31,7 +32,8 @@ def read_jsonl(path: Path, check: Callable[[Any], None]) -> list[dict[str, Any]]
     ValueError; and for a file without records.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): that also splits at U+2028 and U+0085, which may stand in a JSON string as they are.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRecord(f"{path} cannot be read as UTF-8 text ({error}); give another file.") from error
     records = []
@@ -40,8 +42,9 @@ def read_jsonl(path: Path, check: Callable[[Any], None]) -> list[dict[str, Any]]
             continue
         try:
             record = json.loads(line)
+            check_text(record)
             check(record)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise BadRecord(f"{path}, line {number}: not valid JSON ({error}); correct that line.") from error
         except ValueError as error:
             raise BadRecord(f"{path}, line {number}: {error}.") from error
@@ -51,8 +54,16 @@ def read_jsonl(path: Path, check: Callable[[Any], None]) -> list[dict[str, Any]]
     return records
 
 
+def check_text(record: Any) -> None:
+    """ValueError if a string holds half of a surrogate pair ("\\ud83d" alone), which UTF-8 cannot express."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text holds half of a surrogate pair, which is no character") from error
+
+
 def check_messages(messages: Any, last: str) -> None:
-    """ValueError unless it is a conversation: optional system prompt, then user and assistant in turn, `last` at the end."""
+    """ValueError unless it is [system,] user, assistant, user ... and ends with `last`'s turn."""
     if not isinstance(messages, list) or not messages:
         raise ValueError("'messages' must be a list of {role, content}")
     for message in messages:
@@ -72,8 +83,17 @@ def check_prompt(record: Any) -> None:
     if not isinstance(record, dict):
         raise ValueError("a prompt must be an object with 'messages'")
     check_messages(record.get("messages"), "user")
-    if not isinstance(record.get("tags", []), list):
-        raise ValueError("'tags' must be a list")
+    check_origin(record)
+
+
+def check_origin(record: dict[str, Any]) -> None:
+    """ValueError unless source and language are texts and tags a list of texts, where given."""
+    for name in ("source", "language"):
+        if not isinstance(record.get(name, ""), str):
+            raise ValueError(f"{name!r} must be a text")
+    tags = record.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("'tags' must be a list of texts")
 
 
 def check_demonstration(record: Any) -> None:
@@ -84,19 +104,38 @@ def check_demonstration(record: Any) -> None:
 
 
 def check_ranked_set(record: Any) -> None:
-    """ValueError unless it is {prompt, responses: [{text}], annotations: [{annotator, ranking: [[index]]}]}."""
+    """ValueError unless it is {prompt, responses: [{text}], annotations?: [{annotator, ranking: [[index]]}]}."""
     if not isinstance(record, dict):
         raise ValueError("a ranked set must be an object")
     check_messages(record.get("prompt"), "user")
+    check_origin(record)
     responses = record.get("responses")
     if not isinstance(responses, list) or len(responses) < 2:
         raise ValueError("'responses' must be a list of at least two {text}")
     if not all(isinstance(r, dict) and isinstance(r.get("text"), str) for r in responses):
         raise ValueError("each response needs a text")
-    for annotation in record.get("annotations", []):
-        placed = sorted(index for tier in annotation.get("ranking", []) for index in tier)
-        if not isinstance(annotation.get("annotator"), str) or placed != list(range(len(responses))):
-            raise ValueError("each annotation needs an annotator and a ranking that places every response once")
+    annotations = record.get("annotations", [])
+    if not isinstance(annotations, list):
+        raise ValueError("'annotations' must be a list of {annotator, ranking}")
+    for annotation in annotations:
+        check_annotation(annotation, len(responses))
+
+
+def check_annotation(annotation: Any, k: int) -> None:
+    """ValueError unless it is {annotator, ranking, simulated?}, whose ranking places 0 .. k-1 once each."""
+    if not isinstance(annotation, dict):
+        raise ValueError("each annotation must be an object")
+    name = annotation.get("annotator")
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError("each annotation needs the name of its annotator")
+    if not isinstance(annotation.get("simulated", False), bool):
+        raise ValueError("'simulated' must be true or false")
+    ranking = annotation.get("ranking")
+    if not isinstance(ranking, list) or not all(isinstance(tier, list) and tier for tier in ranking):
+        raise ValueError("'ranking' must be a list of lists of response numbers, none of them empty")
+    placed = [index for tier in ranking for index in tier]
+    if not all(type(index) is int for index in placed) or sorted(placed) != list(range(k)):
+        raise ValueError(f"'ranking' must place each response number from 0 to {k - 1} once")
 
 
 def import_prompts(store: Store, study: Study, path: Path, heldout: float = 0.1) -> list[Prompt]:
@@ -109,7 +148,7 @@ def import_prompts(store: Store, study: Study, path: Path, heldout: float = 0.1)
 
 
 def import_ranked_sets(store: Store, study: Study, path: Path, heldout: float = 0.1) -> int:
-    """Import ranked sets with their annotators; importing a file twice equals importing it once. The number of new rankings.
+    """Import ranked sets with their annotators; the number of new rankings, so that the same file again gives 0.
 
     Raises BadRecord; then nothing is stored.
     """
@@ -135,12 +174,22 @@ def _import_ranked_set(store: Store, study: Study, policy: Policy, prompt: Promp
         return 0
     added = 0
     for annotation in record.get("annotations", []):
-        annotator = store.annotators.find(annotation["annotator"]) or store.annotators.add(
-            annotation["annotator"], "annotator", ""
-        )
+        annotator = _imported_annotator(store, annotation["annotator"], annotation.get("simulated", False))
         tiers = _shown_tiers([[responses[index].id for index in tier] for tier in annotation["ranking"]], comparison)
         added += store.rankings.add_imported(annotator, comparison, tiers)
     return added
+
+
+def _imported_annotator(store: Store, name: str, simulated: bool) -> Annotator:
+    """The account of that name; a new one cannot log in. Raises BadRecord rather than mix people and simulations."""
+    account = store.annotators.find(name) or store.annotators.add(name, "annotator", "", simulated)
+    if account.simulated != simulated:
+        words = ("a person", "simulated")
+        raise BadRecord(
+            f"Annotator {name!r} is {words[simulated]} in the file and {words[account.simulated]} in the database; "
+            "rename one of them."
+        )
+    return account
 
 
 def _shown_tiers(tiers: Tiers, comparison: Comparison) -> Tiers:
@@ -208,17 +257,18 @@ def grouped(
     store: Store, study: Study | None, split: str | None, simulated: bool
 ) -> list[tuple[Comparison, list[Ranking]]]:
     """Each ranked comparison with its current rankings, in the order of the comparisons."""
+    ident = study.id if study else None
     rankings: dict[str, list[Ranking]] = {}
-    for ranking in store.rankings.current(study and study.id, split, simulated):
+    for ranking in store.rankings.current(ident, split, simulated):
         rankings.setdefault(ranking.comparison, []).append(ranking)
-    comparisons = store.comparisons.all(study and study.id, split)
+    comparisons = store.comparisons.all(ident, split)
     return [(comparison, rankings[comparison.id]) for comparison in comparisons if comparison.id in rankings]
 
 
 def preference_pairs(
     store: Store, study: Study, split: str | None, simulated: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """TRL's conversational preference format, one record for every two responses that a majority put apart; ties are left out."""
+    """TRL's conversational preference format: a record for every two responses that a majority put apart, no ties."""
     prompts: dict[str, list[Message]] = {prompt.id: prompt.messages for prompt in store.prompts.all()}
     for comparison, rankings in grouped(store, study, split, simulated):
         responses = store.responses.get_many(comparison.items)
@@ -242,8 +292,11 @@ EXPORTS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
 def export(
     store: Store, study: Study, name: str, out: Path, split: str | None = "train", simulated: bool = False
 ) -> dict[str, Any]:
-    """Write an export whole or not at all; {"format", "out", "records", "split"}. Raises RankloopError if it would be empty."""
-    temporary = out.with_name(f".{out.name}.{random_id()}")
+    """Write an export whole or not at all; {"format", "out", "records", "split"}.
+
+    Raises RankloopError if it would be empty or cannot be written.
+    """
+    temporary = out.parent / f".{out.name}.{random_id()}"
     count = 0
     try:
         with temporary.open("w", encoding="utf-8") as file:

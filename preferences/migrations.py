@@ -82,7 +82,7 @@ FIRST_SCHEMA = (
 APPEND_ONLY = ("rankings", "events", "responses", "texts")
 
 
-@migrations()
+@migrations()  # type: ignore[untyped-decorator]
 def m001_first_schema(db: Database) -> None:
     for statement in FIRST_SCHEMA:
         db.execute(statement)

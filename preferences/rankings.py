@@ -50,7 +50,7 @@ def ties(tiers: Tiers) -> list[tuple[str, str]]:
 
 
 def pair_shares(rankings: Iterable[Tiers]) -> dict[tuple[str, str], float]:
-    """Soft labels of one comparison: (a, b) with a < b -> the share of rankings that prefer a; a tie counts one half."""
+    """Soft labels of one comparison: (a, b), a < b -> the share of rankings that prefer a; a tie counts one half."""
     votes: dict[tuple[str, str], list[float]] = {}
     for tiers in rankings:
         votes_now = [(a, b, 1.0) for a, b in pairs(tiers)] + [(a, b, 0.5) for a, b in ties(tiers)]

@@ -46,7 +46,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation whose last message is the user's. `cluster`: id of its near-duplicate group; `split` is per cluster."""
+    """A conversation whose last message is the user's. `cluster`: its near-duplicate group; `split` is per cluster."""
 
     id: str
     messages: list[Message]

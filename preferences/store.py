@@ -3,18 +3,18 @@
 The SQL itself stands in `preferences.tables`, one module a noun: `store.prompts`, `store.rankings`, ...
 """
 
-import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from preferences.errors import BadDatabase
 from preferences.migrations import migrations, unknown_migrations
+from preferences.records import random_id
 from preferences.tables.annotators import Annotators
 from preferences.tables.comparisons import Comparisons
 from preferences.tables.counts import Counts
@@ -66,8 +66,9 @@ class Store:
         """One writing transaction; a nested call joins the outer one.
 
         It begins IMMEDIATE: sqlite-utils' own `atomic()` begins deferred, and a read-then-write in a deferred
-        transaction fails at once with "database is locked" when another writer came between. A commit that fails (a full
-        disk) is rolled back too: the next `write()` of this thread must not join a transaction that nobody will commit.
+        transaction fails at once with "database is locked" when another writer came between. A commit that fails (a
+        full disk) is rolled back too: the next `write()` of this thread must not join a transaction that nobody will
+        commit.
         """
         db = self.db
         if db.conn.in_transaction:
@@ -94,27 +95,46 @@ class Store:
         return Database(connection)
 
     def _migrate(self) -> None:
+        """Make or update the schema; an older database is copied first."""
         if not self.path.parent.is_dir():
             raise BadDatabase(f"The folder of the database {self.path} does not exist; create it or give another --db.")
-        existed = self.path.exists() and self.path.stat().st_size > 0
         try:
-            db = self.db
-            newer = unknown_migrations(db)
-            pending = migrations.pending(db)
-        except (sqlite3.DatabaseError, OSError) as error:
+            if self.path.exists() and self.path.stat().st_size > 0:
+                refuse_foreign(self.path)
+            if not migrations.pending(self.db):
+                return
+            with self.write() as db:
+                pending = migrations.pending(db)  # again: another process may have been faster
+                if pending and migrations.applied(db):
+                    back_up(self.path, self.path.with_name(f"{self.path.name}.before-{pending[0].name}"))
+                migrations.apply(db)
+        except (sqlite3.Error, OSError) as error:
             self.close()
             raise BadDatabase(f"{self.path} cannot be opened as a database ({error}); give another --db.") from error
-        if newer:
-            self.close()
-            raise BadDatabase(
-                f"{self.path} was made by a newer version of rankloop (it has {', '.join(sorted(newer))}); update rankloop."
-            )
-        if existed and not pending:
-            return
-        if existed and db.table_names():
-            if "studies" not in db.table_names():
-                raise BadDatabase(f"{self.path} is a database of another program; give another --db.")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            shutil.copy2(self.path, self.path.with_suffix(f"{self.path.suffix}.before-{pending[0].name}"))
-        with self.write():
-            migrations.apply(db)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raises BadDatabase if another program or a newer version made the file, which is left as it is.
+
+    Hence no pragmas: `journal_mode=WAL` alone would change two bytes of another program's file.
+    """
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        db = Database(connection)
+        if db.table_names() and not migrations.applied(db):
+            raise BadDatabase(f"{path} is a database of another program; give another --db.")
+        newer = unknown_migrations(db)
+    if newer:
+        names = ", ".join(sorted(newer))
+        raise BadDatabase(f"{path} was made by a newer version of rankloop (it has {names}); update rankloop.")
+
+
+def back_up(source: Path, target: Path) -> None:
+    """Copy a database as it is now, whole or not at all, while others use it."""
+    temporary = target.with_name(f".{target.name}.{random_id()}")
+    try:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(temporary)) as new:
+            old.backup(new)
+            new.execute("PRAGMA journal_mode=DELETE")  # one file, without -wal and -shm beside it
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

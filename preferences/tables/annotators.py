@@ -56,7 +56,8 @@ class Annotators(Table):
         """A session that ends after `seconds`; ended ones of everybody are swept out."""
         now = self.store.clock()
         row = {
-            "token_hash": token_hash, "annotator": annotator.id, "created": now, "last_seen": now, "expires": now + seconds
+            "token_hash": token_hash, "annotator": annotator.id, "created": now, "last_seen": now,
+            "expires": now + seconds,
         }  # fmt: skip
         with self.store.write() as db:
             db.execute("DELETE FROM sessions WHERE expires < ?", [now])
@@ -78,9 +79,10 @@ class Annotators(Table):
             db.execute("DELETE FROM sessions WHERE token_hash = ?", [token_hash])
 
     def count_active(self, since: float) -> int:
-        """How many accounts were given a task or have ranked since that time."""
+        """How many accounts (of those that can log in) were given a task, ranked or logged in since that time."""
         return self.number(
             "SELECT count(DISTINCT annotator) FROM (SELECT annotator, created FROM leases UNION ALL "
-            "SELECT annotator, created FROM rankings UNION ALL SELECT annotator, last_seen FROM sessions) WHERE created >= ?",
+            "SELECT annotator, created FROM rankings UNION ALL SELECT annotator, last_seen FROM sessions) AS acts "
+            "JOIN annotators AS a ON a.id = annotator WHERE acts.created >= ? AND a.active AND a.password_hash != ''",
             since,
         )

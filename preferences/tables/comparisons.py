@@ -13,8 +13,9 @@ class Comparisons(Table):
     def add(
         self, study: Study, prompt: str, responses: Iterable[Response], origin: str = "sampled", priority: float = 0.0
     ) -> Comparison | None:
-        """Queue a comparison; None (and nothing stored) if fewer than two texts differ. Adding it again changes nothing."""
+        """Queue a comparison; None (and nothing stored) if fewer than two texts differ; again, it changes nothing."""
         responses = list(responses)
+        assert all(response.prompt == prompt for response in responses), "All responses must answer the prompt."
         first: dict[str, str] = {}
         same = {response.id: first.setdefault(response.text, response.id) for response in responses}
         items = list(first.values())

@@ -7,6 +7,8 @@ from preferences.errors import UnknownName
 from preferences.records import Job, random_id
 from preferences.tables.table import Table, from_row, to_row
 
+MINE = "WHERE id = ? AND worker = ? AND status = 'running'"
+
 
 class Jobs(Table):
     """Each job is claimed by one worker; a worker that stops sending heartbeats loses it."""
@@ -18,7 +20,7 @@ class Jobs(Table):
         return made
 
     def claim(self, worker: str, stale_after: float) -> Job | None:
-        """The oldest job that is queued, or running without a heartbeat for `stale_after` seconds; None if there is none."""
+        """The oldest job that is queued, or running without a heartbeat for `stale_after` seconds, or None."""
         now = self.store.clock()
         with self.store.write() as db:
             row = self.row(
@@ -37,14 +39,14 @@ class Jobs(Table):
     def beat(self, job: Job, progress: dict[str, Any]) -> None:
         """The job is alive and this far."""
         with self.store.write() as db:
-            sql = "UPDATE jobs SET heartbeat = ?, progress = ? WHERE id = ? AND worker = ?"
+            sql = f"UPDATE jobs SET heartbeat = ?, progress = ? {MINE}"
             db.execute(sql, [self.store.clock(), json.dumps(progress), job.id, job.worker])
 
     def finish(self, job: Job, error: str = "") -> None:
-        """The job is done, or failed with that sentence; a worker that lost the job changes nothing."""
+        """The job is done, or failed with that sentence; one that was cancelled or lost to another worker stays as is."""
         with self.store.write() as db:
             db.execute(
-                "UPDATE jobs SET status = ?, error = ?, finished = ? WHERE id = ? AND worker = ?",
+                f"UPDATE jobs SET status = ?, error = ?, finished = ? {MINE}",
                 ["failed" if error else "done", error, self.store.clock(), job.id, job.worker],
             )
 

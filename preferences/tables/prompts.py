@@ -1,8 +1,9 @@
 """Prompts, with the split that is decided once, at import, for each near-duplicate cluster."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from preferences.clusters import Clusters
+from preferences.clusters import cluster
 from preferences.errors import UnknownName
 from preferences.records import Message, Prompt, content_id
 from preferences.splits import split_of
@@ -14,33 +15,38 @@ def prompt_text(messages: list[Message]) -> str:
     return "\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
+def messages_of(record: dict[str, Any]) -> list[Message]:
+    """The record's messages with nothing but role and content, so that the id hashes just these."""
+    return [{"role": message["role"], "content": message["content"]} for message in record["messages"]]
+
+
 class Prompts(Table):
     """Conversations that wait for an answer."""
 
-    def add(self, records: Iterable[dict[str, object]], heldout: float = 0.1) -> list[Prompt]:
+    def add(self, records: Iterable[dict[str, Any]], heldout: float = 0.1) -> list[Prompt]:
         """Import {messages, source?, language?, tags?}; known prompts keep their row and split.
 
         `heldout`: share of clusters that is kept out of training. Returns the stored prompts in the given order.
         """
-        ids = []
+        given = [(content_id("prompt", messages_of(record)), record) for record in records]
         with self.store.write():
-            clusters = Clusters()
-            for known in self.all():
-                clusters.add(prompt_text(known.messages), known.cluster)
-            splits = {known.cluster: known.split for known in self.all()}
-            for record in records:
-                messages: list[Message] = record["messages"]  # type: ignore[assignment]
-                ident = content_id("prompt", messages)
-                ids.append(ident)
-                if self.row("SELECT 1 FROM prompts WHERE id = ?", ident):
-                    continue
-                cluster = clusters.add(prompt_text(messages), ident)
-                split = splits.setdefault(cluster, split_of(cluster, heldout))
+            known = {prompt.id: prompt for prompt in self.all()}
+            new: dict[str, dict[str, Any]] = {}
+            for ident, record in given:
+                if ident not in known:
+                    new.setdefault(ident, record)
+            clusters = cluster(
+                [(prompt_text(prompt.messages), prompt.cluster) for prompt in known.values()],
+                {ident: prompt_text(messages_of(record)) for ident, record in new.items()},
+            )
+            splits = {prompt.cluster: prompt.split for prompt in known.values()}
+            for ident, record in new.items():
+                group = clusters[ident]
+                split = splits.setdefault(group, split_of(group, heldout))
                 fields = {name: record[name] for name in ("source", "language", "tags") if name in record}
-                prompt = Prompt(ident, messages, cluster, split, **fields, created=self.store.clock())  # type: ignore[arg-type]
-                self.insert("prompts", [to_row(prompt)])
-        found = {prompt.id: prompt for prompt in self.all()}
-        return [found[ident] for ident in ids]
+                known[ident] = Prompt(ident, messages_of(record), group, split, **fields, created=self.store.clock())
+            self.insert("prompts", [to_row(known[ident]) for ident in new])
+        return [known[ident] for ident, _ in given]
 
     def get(self, ident: str) -> Prompt:
         """The prompt of that id. Raises UnknownName."""

@@ -11,7 +11,8 @@ OPEN_LEASE = "released IS NULL AND expires > :now"
 WAITING = (
     "SELECT c.id AS comparison, p.split, c.priority, c.created,"
     " (SELECT count(*) FROM current_rankings AS r WHERE r.comparison = c.id AND r.kind = 'ranking') AS labels,"
-    f" (SELECT count(*) FROM leases AS l WHERE l.comparison = c.id AND l.annotator != :annotator AND {OPEN_LEASE}) AS leases"
+    " (SELECT count(*) FROM leases AS l WHERE l.comparison = c.id AND l.annotator != :annotator"
+    f" AND {OPEN_LEASE}) AS leases"
     " FROM comparisons AS c JOIN prompts AS p ON p.id = c.prompt WHERE c.study = :study"
     " AND NOT EXISTS (SELECT 1 FROM current_rankings AS r WHERE r.comparison = c.id AND r.annotator = :annotator)"
     " AND labels + leases < CASE p.split WHEN 'train' THEN :labels_train ELSE :labels_heldout END"
@@ -39,7 +40,7 @@ class Queue(Table):
         arrange: Callable[[Comparison], list[str]],
         seconds: float,
     ) -> Lease | None:
-        """The annotator's open lease, renewed, or a new one on the comparison that `choose` picks; None if it picks none.
+        """The annotator's open lease, renewed, or a new one on what `choose` picks; None if it picks none.
 
         `arrange` gives the order in which the items are shown.
         """
@@ -67,8 +68,9 @@ class Queue(Table):
     def held(self, annotator: Annotator, study: Study | None = None) -> Lease | None:
         """The annotator's newest open lease (in that study), or None."""
         found = self.row(
-            "SELECT l.*, l.shown AS 'order' FROM leases AS l JOIN comparisons AS c ON c.id = comparison WHERE annotator = ? "
-            "AND released IS NULL AND expires > ? AND (? IS NULL OR c.study = ?) ORDER BY l.created DESC, l.rowid DESC LIMIT 1",
+            "SELECT l.*, l.shown AS 'order' FROM leases AS l JOIN comparisons AS c ON c.id = comparison "
+            "WHERE annotator = ? AND released IS NULL AND expires > ? AND (? IS NULL OR c.study = ?) "
+            "ORDER BY l.rowid DESC LIMIT 1",
             annotator.id, self.store.clock(), study and study.id, study and study.id,
         )  # fmt: skip
         return from_row(Lease, found) if found else None
@@ -96,9 +98,12 @@ class Queue(Table):
     def save_draft(self, comparison: str, annotator: Annotator, body: dict[str, object]) -> Draft:
         """Keep what is placed so far; the newest draft replaces the earlier one."""
         made = Draft(comparison, annotator.id, body, self.store.clock())
-        row = {"comparison": comparison, "annotator": annotator.id, "body": json.dumps(body), "updated": made.updated}
+        sql = (
+            "INSERT INTO drafts (comparison, annotator, body, updated) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (comparison, annotator) DO UPDATE SET body = excluded.body, updated = excluded.updated"
+        )
         with self.store.write() as db:
-            db.table("drafts").upsert(row, pk=("comparison", "annotator"))
+            db.execute(sql, [comparison, annotator.id, json.dumps(body), made.updated])
         return made
 
     def draft(self, comparison: str, annotator: Annotator) -> Draft | None:

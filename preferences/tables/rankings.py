@@ -18,7 +18,8 @@ from preferences.records import (
 )
 from preferences.tables.table import Table, from_row, to_row
 
-SELECT = "SELECT r.*, r.shown AS 'order' FROM {source} AS r "
+# `line` gives the order of storing: times can be equal, and the rowid of a view is NULL or an error.
+CURRENT = "SELECT r.*, r.shown AS 'order' FROM current_rankings AS r JOIN rankings AS line ON line.id = r.id "
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,10 @@ class Rankings(Table):
         """
         with self.store.write():
             self._check_nonce(annotator, nonce)
-            row = self.row(
-                SELECT.format(source="current_rankings")
-                + "WHERE annotator = ? ORDER BY created DESC, r.rowid DESC LIMIT 1",
-                annotator.id,
-            )
-            if row is None:
+            newest = self.history(annotator, limit=1)
+            if not newest:
                 raise NothingToUndo("There is nothing to undo.")
-            last = from_row(Ranking, row)
+            last = newest[0]
             withdrawal = Ranking(
                 random_id(), last.comparison, annotator.id, "withdrawal", [], last.order, nonce,
                 supersedes=last.id, created=self.store.clock(),
@@ -80,22 +77,22 @@ class Rankings(Table):
         return row["id"] if row else None
 
     def add_imported(self, annotator: Annotator, comparison: Comparison, tiers: Tiers) -> int:
-        """Store a ranking made elsewhere, once: 1 if it was new, else 0. Raises BadTiers."""
+        """Store a ranking made elsewhere, once: 1 if it was new, else 0. Raises BadTiers.
+
+        It replaces the annotator's earlier act on the comparison, if there is one.
+        """
         check_tiers(tiers, comparison.items)
         nonce = content_id("imported", comparison.id, annotator.id, tiers)
-        if self.of_nonce(annotator, nonce):
-            return 0
-        made = Ranking(
-            random_id(),
-            comparison.id,
-            annotator.id,
-            "ranking",
-            tiers,
-            comparison.items,
-            nonce,
-            created=self.store.clock(),
-        )
-        self._insert(made)
+        with self.store.write():
+            if self.of_nonce(annotator, nonce):
+                return 0
+            sql = "SELECT id FROM current_rankings WHERE comparison = ? AND annotator = ?"
+            earlier = self.row(sql, comparison.id, annotator.id)
+            made = Ranking(
+                random_id(), comparison.id, annotator.id, "ranking", tiers, comparison.items, nonce,
+                supersedes=earlier["id"] if earlier else None, created=self.store.clock(),
+            )  # fmt: skip
+            self._insert(made)
         return 1
 
     def current(self, study: str | None = None, split: str | None = None, simulated: bool = False) -> list[Ranking]:
@@ -103,24 +100,25 @@ class Rankings(Table):
 
         Those of simulated annotators only if `simulated`.
         """
-        sql = SELECT.format(source="current_rankings") + (
+        sql = CURRENT + (
             "JOIN comparisons AS c ON c.id = r.comparison JOIN prompts AS p ON p.id = c.prompt "
-            "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' AND (:study IS NULL OR c.study = :study) "
-            "AND (:split IS NULL OR p.split = :split) AND (:simulated OR NOT a.simulated) ORDER BY r.created, r.rowid"
+            "JOIN annotators AS a ON a.id = r.annotator "
+            "WHERE r.kind = 'ranking' AND (:study IS NULL OR c.study = :study) "
+            "AND (:split IS NULL OR p.split = :split) AND (:simulated OR NOT a.simulated) ORDER BY line.rowid"
         )
         parameters = {"study": study, "split": split, "simulated": int(simulated)}
         return [from_row(Ranking, row) for row in self.store.db.query(sql, parameters)]
 
     def history(self, annotator: Annotator, limit: int = 50) -> list[Ranking]:
         """The annotator's current rankings and skips, newest first."""
-        sql = (
-            SELECT.format(source="current_rankings") + "WHERE annotator = ? ORDER BY created DESC, r.rowid DESC LIMIT ?"
-        )
+        sql = CURRENT + "WHERE r.annotator = ? ORDER BY line.rowid DESC LIMIT ?"
         return [from_row(Ranking, row) for row in self.rows(sql, annotator.id, limit)]
 
     def progress(self, annotator: Annotator, study: Study, since: float) -> dict[str, int]:
-        """{"mine", "mine_today", "team", "waiting"}: current rankings by this annotator (ever; since that time), by all,
-        and comparisons that still want a label."""
+        """{"mine", "mine_today", "team", "waiting"}.
+
+        Current rankings by this annotator (ever; since that time) and by all; comparisons that still want a label.
+        """
         mine = "SELECT count(*) FROM current_rankings WHERE kind = 'ranking' AND annotator = ? AND created >= ?"
         team = (
             "SELECT count(*) FROM current_rankings AS r JOIN comparisons AS c ON c.id = r.comparison "

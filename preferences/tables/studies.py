@@ -101,7 +101,8 @@ class Studies(Table):
             "WHERE study_prompts.study = :study AND (:split IS NULL OR split = :split) AND NOT EXISTS ("
             "  SELECT 1 FROM comparisons AS c JOIN comparison_responses AS cr ON cr.comparison = c.id"
             "  JOIN responses AS r ON r.id = cr.response"
-            "  WHERE c.study = :study AND c.prompt = prompts.id AND r.policy IN (SELECT value FROM json_each(:policies))"
+            "  WHERE c.study = :study AND c.prompt = prompts.id"
+            "  AND r.policy IN (SELECT value FROM json_each(:policies))"
             ") ORDER BY prompts.created, prompts.rowid LIMIT :limit"
         )
         cursor = self.store.db.query(sql, {"study": study.id, "split": split, "policies": policies, "limit": limit})
