@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import date, datetime, timedelta
 from types import MethodType
+from typing import Any
 
 import gradio as gr
 import pandas as pd
@@ -18,7 +19,6 @@ MANY = 100_000
 
 def build(store: Store) -> None:
     """Draw the page into the Gradio context."""
-    gr.Navbar(visible=False)
     Header()
     gr.Markdown("# Dashboard")
     with gr.Row():
@@ -27,8 +27,9 @@ def build(store: Store) -> None:
             for label in ("Ranked by you today", "Ranked by you", "Ranked by all", "Waiting", "Median active seconds")
         ]
     plot = gr.BarPlot(
-        x="day", y="rankings", title="Your rankings a day", y_lim=[0, None], x_title="", y_title="", height=260
-    )
+        x="day", y="rankings", title="Your rankings a day", y_axis_format="d", height=260,
+        visible=False, buttons=[],
+    )  # fmt: skip
     page = gr.context.Context.root_block
     page.load(
         MethodType(progress, store), None, [*numbers, plot],
@@ -36,8 +37,8 @@ def build(store: Store) -> None:
     )  # fmt: skip
 
 
-def progress(store: Store, request: gr.Request) -> list[float | pd.DataFrame]:
-    """The five numbers, and rankings a day, of whoever is logged in."""
+def progress(store: Store, request: gr.Request) -> list[Any]:
+    """The five numbers of whoever is logged in, and the plot once there is something to plot."""
     account = require(store, request.username, *ROLES)
     today = datetime.fromtimestamp(store.clock()).date()
     midnight = datetime.combine(today, datetime.min.time()).timestamp()
@@ -45,7 +46,11 @@ def progress(store: Store, request: gr.Request) -> list[float | pd.DataFrame]:
     rankings = [ranking for ranking in store.rankings.history(account, MANY) if ranking.kind == "ranking"]
     seconds = pd.Series([ranking.active_ms / 1000 for ranking in rankings], dtype=float).median()
     values = [counts[name] for name in ("mine_today", "mine", "team", "waiting")]
-    return [*values, 0.0 if pd.isna(seconds) else float(seconds), by_day(rankings, today)]
+    days = by_day(rankings, today)
+    most = int(days["rankings"].max())
+    # Left to itself the axis would not begin at 0.
+    plot = gr.BarPlot(days, y_lim=[0, max(4, most)], visible=most > 0)
+    return [*values, 0 if pd.isna(seconds) else float(seconds), plot]
 
 
 def by_day(rankings: list[Ranking], today: date) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from preferences.records import ROLES, Ranking
 from preferences.store import Store
 
 COLUMNS = ["When", "Prompt", "Your ranking", "Active time"]
+WIDTHS = ["14%", "46%", "28%", "12%"]
 LETTERS = "ABCDEFGHI"
 SHOWN = 100
 EXCERPT = 160
@@ -18,10 +19,12 @@ EXCERPT = 160
 
 def build(store: Store) -> None:
     """Draw the page into the Gradio context."""
-    gr.Navbar(visible=False)
     Header()
     gr.Markdown("# History\nYour newest answers, best response first, with the letters as you saw them.")
-    table = gr.Dataframe(headers=COLUMNS, datatype="str", interactive=False, wrap=True, show_label=False)
+    table = gr.Dataframe(
+        headers=COLUMNS, datatype="str", interactive=False, wrap=True, show_label=False, buttons=[],
+        column_widths=WIDTHS, max_height=2000,
+    )  # fmt: skip
     page = gr.context.Context.root_block
     page.load(MethodType(rows, store), None, table, queue=False, api_visibility="private", show_progress="hidden")
 

@@ -25,7 +25,9 @@ def build_ops(store: Store) -> gr.Blocks:
         tables = []
         for title, columns in (("People", PEOPLE), ("Studies", STUDIES), ("Sampling policies", POLICIES)):
             gr.Markdown(f"## {title}")
-            tables.append(gr.Dataframe(headers=columns, datatype="str", interactive=False, show_label=False))
+            tables.append(
+                gr.Dataframe(headers=columns, datatype="str", interactive=False, show_label=False, buttons=[])
+            )
         quiet = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
         for handler, table in zip((people, studies, policies), tables, strict=True):
             ops.load(MethodType(handler, store), None, table, **quiet)

@@ -29,7 +29,13 @@ def theme() -> gr.themes.Base:
 
 
 # What gr.mount_gradio_app takes besides the app.
-MOUNT: dict[str, Any] = {"theme": theme(), "css_paths": [STATIC / "site.css"], "footer_links": [], "run_history": False}
+MOUNT: dict[str, Any] = {
+    "theme": theme(),
+    "css_paths": [STATIC / "site.css"],
+    "head": '<link rel="icon" href="data:,">',
+    "footer_links": [],
+    "run_history": False,
+}
 
 
 def build_site(store: Store) -> gr.Blocks:

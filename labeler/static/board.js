@@ -62,7 +62,7 @@ class Board {
     listenToKeys({
       root: this.root, singleKeys: () => this.singleKeys, rank: (rank) => this.rank(this.current, rank),
       move: (...step) => this.move(...step), submit: () => this.submit(), undo: () => this.undo(), skip: () => this.skip(),
-      toggleKeys: () => this.toggleKeys(), help: () => this.keyDialog.open(),
+      toggleKeys: () => this.toggleKeys(), help: () => this.keyDialog.open(), raw: () => this.cards[this.current]?.toggleRaw(),
     });
     const touch = () => this.watch.touch();
     for (const kind of ["keydown", "pointerdown", "pointermove", "wheel", "scroll"]) document.addEventListener(kind, touch, { passive: true });
@@ -77,8 +77,9 @@ class Board {
     if (reply.status === 401) return goToLogin();
     this.attempt = 0;
     if (reply.status >= 400) return this.report("failed", reply.data.error ?? "The server refused to give a task");
-    if (this.kind === "offline" || !this.kind) this.report("idle", "");
     this.show(reply.data);
+    const restored = this.ranking?.placed ? "Draft restored" : "";
+    if (restored || this.kind === "offline" || !this.kind) this.report("idle", restored);
   }
 
   again(action) {
@@ -115,9 +116,9 @@ class Board {
     turns.scrollTop = turns.scrollHeight;
     this.measure(prompt);
     this.point(0);
+    this.refresh();
     window.scrollTo(0, 0);
     this.cards[0].focus({ preventScroll: true });
-    if (this.ranking.placed) this.say(`Your draft is restored: ${this.ranking.echo()}`);
   }
 
   /** Keep what lies under the pinned prompt and bar out of the way when a card is scrolled into view. */

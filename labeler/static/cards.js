@@ -43,7 +43,7 @@ class Card {
     this.raw = make("pre", { class: "rb-plain", dir: "auto", hidden: true }, response.text);
     this.rawButton = make("button", {
       type: "button", class: "rb-quiet rb-raw", "aria-pressed": "false", "aria-label": `Raw text of response ${this.letter}`,
-      onclick: () => this.toggleRaw(),
+      title: "Exactly what was written (Alt+R)", tabindex: "-1", onclick: () => this.toggleRaw(),
     }, "Raw text");
     const group = make("div", { class: "rb-ranks", role: "radiogroup", "aria-label": `Rank of response ${this.letter}` });
     group.append(...this.ranks);

@@ -15,6 +15,7 @@ const KEY_MAP = [
   ["Alt + U", "undo the last submit or skip"],
   ["Alt + S", "skip, with a reason"],
   ["Alt + K", "single keys (digits, Enter) on or off; when off: ← → choose a rank, Space sets it, ↑ ↓ change the response"],
+  ["Alt + R", "raw text of the focused response"],
   ["Alt + H", "this list"],
 ];
 

@@ -19,10 +19,10 @@ function isEnterFree(root, target) {
   return isBoard(root, target) && !(target.closest("a, button") && !target.closest(".rb-rank, .rb-submit"));
 }
 
-/** Listen until the board leaves the page. `board`: {root, singleKeys, busy, rank, move, submit, undo, skip, toggleKeys, help}. */
+/** Listen until the board leaves the page. `board`: {root, singleKeys, busy, rank, move, submit, undo, skip, toggleKeys, help, raw}. */
 function listenToKeys(board) {
   const { root } = board;
-  const withAlt = { KeyU: board.undo, KeyS: board.skip, KeyK: board.toggleKeys, KeyH: board.help };
+  const withAlt = { KeyU: board.undo, KeyS: board.skip, KeyK: board.toggleKeys, KeyH: board.help, KeyR: board.raw };
 
   function onKey(event) {
     if (!root.isConnected) return document.removeEventListener("keydown", onKey);
