@@ -1,5 +1,6 @@
 """The whole labeler as one ASGI app: Gradio's pages mounted beside the ranking API."""
 
+import warnings
 from typing import Any
 
 import gradio as gr
@@ -33,7 +34,10 @@ def build_app(store: Store, settings: Settings | None = None) -> FastAPI:
     app = build_api(store, settings or Settings(), {path: page_names(blocks) for path, blocks in mounts.items()})
     for (path, blocks), look in zip(mounts.items(), (site.MOUNT, ops.MOUNT), strict=True):
         blocks.state_session_capacity = SESSIONS_KEPT
-        gr.mount_gradio_app(app, blocks, path, auth_dependency=account_id, **{**look, **CLOSED})
+        with warnings.catch_warnings():
+            # Said of every mounted app with several pages, also of one that did not ask for SSR.
+            warnings.filterwarnings("ignore", message="SSR mode is not supported")
+            gr.mount_gradio_app(app, blocks, path, auth_dependency=account_id, **{**look, **CLOSED})
     return app
 
 

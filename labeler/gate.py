@@ -13,13 +13,11 @@ from labeler.failures import failure
 from preferences.records import Annotator, Role
 from preferences.store import Store
 
-PUBLIC = ("/login", "/logout")
+PUBLIC = ("/login", "/logout", "/favicon.ico", "/manifest.json")
 # What the pages need of Gradio's hundred routes; every other one (uploads, files, API pages, monitoring, run history,
-# deep links, proxies, code generation, ...) is shut, also to those who are logged in.
-GRADIO_GET = re.compile(
-    r"/config|/theme\.css|/favicon\.ico|/(assets|static|svelte)/.+|/gradio_api/(queue/data|heartbeat/[\w-]+)"
-)
-GRADIO_POST = re.compile(r"/gradio_api/(queue/join|run/\w+|reset|cancel)")
+# deep links, proxies, code generation, the queue, ...) is shut, also to those who are logged in.
+GRADIO_GET = re.compile(r"/config|/theme\.css|/(assets|static)/.+")
+GRADIO_POST = re.compile(r"/gradio_api/run/predict")  # events with queue=False; nothing here needs the queue
 
 
 class Gate:

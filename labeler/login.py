@@ -1,4 +1,4 @@
-"""Logging in and out: one plain page without scripts, and the session cookie."""
+"""The front door: logging in and out, one plain page without scripts, and the session cookie."""
 
 from html import escape
 from typing import Any
@@ -14,13 +14,18 @@ from labeler.failures import failure, sentence_of, status_and_code
 
 HOME = "/app/annotate/"
 
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1f5fbf"/>'
+    '<g fill="#fff"><rect x="7" y="7" width="18" height="4" rx="2"/><rect x="7" y="14" width="13" height="4" rx="2"/>'
+    '<rect x="7" y="21" width="8" height="4" rx="2"/></g></svg>'
+)
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Log in · Rankloop</title>
-<link rel="icon" href="data:,">
 <style>
 :root { color-scheme: light dark; --ground: #f4f5f7; --card: #fff; --ink: #1b1f24; --quiet: #59636e; --line: #c8ced6;
   --accent: #1f5fbf; --on-accent: #fff; --bad: #b3261e; --bad-ground: #fdecea; }
@@ -82,12 +87,20 @@ def local(path: str) -> str:
 
 
 def login_routes(logins: Logins) -> APIRouter:
-    """GET and POST /login, POST /logout, and / as the way to the pages."""
+    """GET and POST /login, POST /logout, / as the way to the pages, and what a browser asks of every site."""
     routes = APIRouter()
 
     @routes.get("/")
     def home() -> Response:
         return RedirectResponse(HOME, 303)
+
+    @routes.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(ICON, media_type="image/svg+xml")
+
+    @routes.get("/manifest.json")
+    def manifest() -> dict[str, str]:
+        return {"name": "Rankloop", "start_url": "/"}
 
     @routes.get("/login")
     def ask(next: str = HOME) -> Response:

@@ -130,3 +130,16 @@ def as_account(client: TestClient) -> Iterator[Callable[[str], TestClient]]:
 def ann(as_account: Callable[[str], TestClient], comparisons: dict[int, Comparison]) -> TestClient:  # noqa: ARG001
     """ann, with eight comparisons waiting."""
     return as_account("ann")
+
+
+@pytest.fixture
+def whole(
+    store: Store,
+    accounts: dict[str, Annotator],  # noqa: ARG001
+    comparisons: dict[int, Comparison],  # noqa: ARG001
+) -> Iterator[TestClient]:
+    """Nobody, at the whole labeler with its Gradio pages and eight comparisons waiting."""
+    from labeler.app import build_app
+
+    with TestClient(build_app(store), follow_redirects=False) as made:
+        yield made
