@@ -28,6 +28,7 @@ from preferences.tables.responses import Responses
 from preferences.tables.studies import Studies
 
 BUSY_SECONDS = 30
+HEADER = b"SQLite format 3\0"
 
 
 class Store:
@@ -116,8 +117,12 @@ class Store:
 def refuse_foreign(path: Path) -> None:
     """Raises BadDatabase if another program or a newer version made the file, which is left as it is.
 
-    Hence no pragmas: `journal_mode=WAL` alone would change two bytes of another program's file.
+    Hence no pragmas: `journal_mode=WAL` alone would change two bytes of another program's file. And SQLite itself would
+    take a file of one byte for an empty database.
     """
+    with path.open("rb") as file:
+        if file.read(len(HEADER)) != HEADER:
+            raise BadDatabase(f"{path} cannot be opened as a database (it is another kind of file); give another --db.")
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
         db = Database(connection)
         if db.table_names() and not migrations.applied(db):

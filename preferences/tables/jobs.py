@@ -43,7 +43,7 @@ class Jobs(Table):
             db.execute(sql, [self.store.clock(), json.dumps(progress), job.id, job.worker])
 
     def finish(self, job: Job, error: str = "") -> None:
-        """The job is done, or failed with that sentence; one that was cancelled or lost to another worker stays as is."""
+        """The job is done, or failed with that sentence; one cancelled or lost to another worker stays as it is."""
         with self.store.write() as db:
             db.execute(
                 f"UPDATE jobs SET status = ?, error = ?, finished = ? {MINE}",

@@ -1,0 +1,40 @@
+"""What all tests share: no network, no telemetry, a fresh store, and the folder of real human rankings."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before any library reads them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+
+from preferences.records import Study
+from preferences.store import Store
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A new, empty store."""
+    made = Store(tmp_path / "rankloop.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def study(store: Store) -> Study:
+    """An active study of four responses a comparison."""
+    return store.studies.create("main", k=4)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real human rankings; the test is skipped where there is none."""
+    folder = Path(os.environ.get("RANKLOOP_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real rankings in {folder}; set RANKLOOP_REAL_DATA to their folder")
+    return folder

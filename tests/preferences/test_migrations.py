@@ -1,0 +1,140 @@
+"""Databases of older, newer and other programs."""
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from preferences.errors import BadDatabase
+from preferences.migrations import FIRST_SCHEMA, migrations
+from preferences.records import Study
+from preferences.store import Store
+
+TABLES = {
+    "studies", "guidelines", "prompts", "study_prompts", "policies", "study_policies", "texts", "responses",
+    "comparisons", "comparison_responses", "annotators", "sessions", "leases", "drafts", "rankings", "jobs", "events",
+}  # fmt: skip
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """File name -> hash of its bytes."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def extra(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The product as it will be after one more migration; its name."""
+    monkeypatch.setattr(migrations, "_migrations", list(migrations._migrations))
+
+    @migrations()
+    def m999_notes(db: Database) -> None:
+        db.execute("CREATE TABLE notes (text TEXT) STRICT")
+
+    return "m999_notes"
+
+
+def test_the_first_schema_has_every_table_and_all_are_strict(store: Store) -> None:
+    assert TABLES <= set(store.db.table_names())
+    strict = {row[1]: row[5] for row in store.db.execute("PRAGMA table_list")}
+    assert all(strict[table] for table in TABLES)
+    assert sum(statement.startswith("CREATE TABLE") for statement in FIRST_SCHEMA) == len(TABLES)
+
+
+def test_opening_again_changes_nothing(store: Store, study: Study) -> None:
+    store.close()
+    before = digests(store.path.parent)
+    again = Store(store.path)
+    assert again.studies.all() == [study]
+    again.close()
+    assert digests(store.path.parent) == before
+
+
+def test_an_older_database_is_backed_up_then_migrated(store: Store, study: Study, extra: str) -> None:
+    """The first connection stays open: what is only in the write-ahead log must be in the copy."""
+    newer = Store(store.path)
+    assert newer.studies.all() == [study]
+    assert "notes" in newer.db.table_names()
+    backup = store.path.with_name(f"rankloop.db.before-{extra}")
+    assert {path.name for path in store.path.parent.iterdir() if "before" in path.name} == {backup.name}
+    with closing(sqlite3.connect(backup)) as copy:
+        assert copy.execute("SELECT name FROM studies").fetchall() == [("main",)]
+        assert copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'notes'").fetchone() == (0,)
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    newer.close()
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    store: Store, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "_migrations", list(migrations._migrations))
+
+    @migrations()
+    def m998_broken(db: Database) -> None:
+        db.execute("CREATE TABLE half (x)")
+        db.execute("this is no SQL")
+
+    with pytest.raises(BadDatabase, match="syntax error"):
+        Store(store.path)
+    monkeypatch.undo()
+    again = Store(store.path)
+    assert again.studies.all() == [study]
+    assert "half" not in again.db.table_names()
+    again.close()
+
+
+def test_a_newer_database_is_refused_in_one_sentence_and_left_as_it_is(
+    store: Store, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(store.path).close()
+    store.close()
+    monkeypatch.undo()
+    before = digests(store.path.parent)
+    with pytest.raises(BadDatabase, match=f"newer version of rankloop .*{extra}.*; update rankloop") as caught:
+        Store(store.path)
+    assert "\n" not in str(caught.value)
+    assert digests(store.path.parent) == before
+
+
+def test_another_programs_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """Even one with a table of the same name, and in rollback mode, whose header `journal_mode=WAL` would change."""
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE studies (x)")
+        other.execute("INSERT INTO studies VALUES (1)")
+        other.commit()
+    before = digests(tmp_path)
+    with pytest.raises(BadDatabase, match="of another program"):
+        Store(path)
+    assert digests(tmp_path) == before
+
+
+def test_another_users_of_sqlite_utils_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    other = Database(path)
+    migrations.ensure_migrations_table(other)
+    other.close()
+    before = digests(tmp_path)
+    with pytest.raises(BadDatabase, match="of another program"):
+        Store(path)
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [b"x", b"no database\n", b"\0" * 4096, b"SQLite format 3\0" + b"\xff" * 200])
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(BadDatabase, match=r"notes\.txt cannot be opened as a database"):
+        Store(path)
+    assert digests(tmp_path) == {"notes.txt": hashlib.sha256(content).hexdigest()}
+
+
+def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "empty.db"
+    path.touch()
+    store = Store(path)
+    store.studies.default()
+    store.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["empty.db"]
