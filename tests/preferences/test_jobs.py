@@ -1,0 +1,89 @@
+"""Jobs: each is done by one worker."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from preferences.errors import UnknownName
+from preferences.store import Store
+from tests.preferences.make import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Store:
+    return Store(tmp_path / "jobs.db", clock)
+
+
+def test_jobs_are_claimed_oldest_first(store: Store) -> None:
+    made = [store.jobs.add("sample", {"n": n}) for n in range(3)]
+    assert store.jobs.all() == made
+    claimed = [store.jobs.claim("w", 60) for _ in range(4)]
+    assert [job and job.spec for job in claimed] == [{"n": 0}, {"n": 1}, {"n": 2}, None]
+    assert claimed[0] is not None and (claimed[0].status, claimed[0].worker) == ("running", "w")
+
+
+def test_no_job_is_claimed_twice_by_eight_workers(store: Store) -> None:
+    for _ in range(40):
+        store.jobs.add("sample", {})
+
+    def work(name: int) -> list[str]:
+        done = []
+        while job := store.jobs.claim(str(name), 60):
+            done.append(job.id)
+        store.close()
+        return done
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [ident for done in pool.map(work, range(8)) for ident in done]
+    assert sorted(claimed) == sorted(job.id for job in store.jobs.all())
+
+
+def test_a_worker_without_heartbeat_loses_its_job(store: Store, clock: Clock) -> None:
+    store.jobs.add("reward", {})
+    lost = store.jobs.claim("dead", 60)
+    assert lost is not None
+    clock.now += 59
+    store.jobs.beat(lost, {"step": 1})
+    clock.now += 60
+    assert store.jobs.claim("other", 60) is None
+    clock.now += 1
+    taken = store.jobs.claim("other", 60)
+    assert taken is not None and taken.id == lost.id
+    store.jobs.beat(lost, {"step": 99})
+    store.jobs.finish(lost, "too late")
+    now = store.jobs.get(lost.id)
+    assert (now.status, now.worker, now.progress, now.error) == ("running", "other", {"step": 1}, "")
+    store.jobs.finish(taken)
+    assert store.jobs.get(lost.id).status == "done"
+    assert store.jobs.claim("third", 0) is None
+
+
+def test_a_failed_job_keeps_its_sentence(store: Store, clock: Clock) -> None:
+    store.jobs.add("ppo", {})
+    job = store.jobs.claim("w", 60)
+    assert job is not None
+    store.jobs.finish(job, "No memory.")
+    failed = store.jobs.get(job.id)
+    assert (failed.status, failed.error, failed.finished) == ("failed", "No memory.", clock.now)
+
+
+def test_a_cancelled_job_stays_cancelled(store: Store) -> None:
+    store.jobs.add("ppo", {})
+    job = store.jobs.claim("w", 60)
+    assert job is not None
+    with store.write() as db:
+        db.execute("UPDATE jobs SET status = 'cancelled'")
+    store.jobs.beat(job, {"step": 2})
+    store.jobs.finish(job)
+    assert (store.jobs.get(job.id).status, store.jobs.get(job.id).progress) == ("cancelled", {})
+
+
+def test_an_unknown_job_is_named(store: Store) -> None:
+    with pytest.raises(UnknownName, match="nope"):
+        store.jobs.get("nope")
