@@ -1,7 +1,6 @@
 """What every answer and every request must satisfy, whoever asks: headers, origin, size. Pure ASGI, no database."""
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -90,7 +89,7 @@ def same_origin(headers: Headers) -> bool:
         return False
     origin = headers.get("origin")
     # The scheme is not compared: behind a proxy that ends TLS this server does not know its own.
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    return origin is None or origin.partition("://")[2] == headers.get("host")
 
 
 def _refuse(status: int, code: str, sentence: str) -> JSONResponse:
@@ -98,9 +97,9 @@ def _refuse(status: int, code: str, sentence: str) -> JSONResponse:
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | None:
-    """The whole body, or None as soon as it is known to be longer than `limit`."""
+    """The whole body, or None as soon as it is known to be longer than `limit` or not to come."""
     declared = Headers(scope=scope).get("content-length", "0")
-    if not declared.isdigit() or int(declared) > limit:
+    if not declared.isdecimal() or len(declared) > 12 or int(declared) > limit:
         return None
     body = b""
     more = True
@@ -108,7 +107,7 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | None:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > limit:
+        if len(body) > limit or message["type"] == "http.disconnect":
             return None
     return body
 

@@ -217,6 +217,8 @@ def test_logout_ends_this_session_only(as_account: Callable[[str], TestClient]) 
         ("https://evil.example/", None),
         ("javascript:alert(1)", None),
         ("app", None),
+        ("//[", None),
+        ("/é", None),
         ("/app\r\nSet-Cookie: x=1", None),
         ("/\tx", None),
         ("", None),

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import re
 import subprocess
@@ -6,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
-from labeler.security import CSP
+from labeler.security import CSP, RequestGuard
 from labeler.settings import Settings
 from labeler.web import build_api
 from preferences.store import Store
@@ -90,6 +92,7 @@ def test_every_answer_has_the_security_headers(whole: TestClient) -> None:
         ({"origin": "http://testserver:81"}, False),
         ({"origin": "null"}, False),
         ({"origin": ""}, False),
+        ({"origin": "http://["}, False),
         ({"sec-fetch-site": "cross-site"}, False),
         ({"sec-fetch-site": "same-site"}, False),
         ({"origin": "http://testserver", "sec-fetch-site": "cross-site"}, False),
@@ -139,9 +142,30 @@ def test_a_large_body_is_refused(store: Store, client: TestClient) -> None:
 
 
 def test_a_false_content_length_is_refused(client: TestClient) -> None:
-    for length in ("-1", "many", "999999999999"):
-        answer = client.post("/login", content=b"{}", headers={"content-length": length})
+    for length in ("-1", "many", "999999999999", "9" * 5000, "²"):
+        answer = client.post("/login", content=b"{}", headers={"content-length": length.encode("latin-1")})
         assert answer.status_code == 413
+
+
+def test_a_body_that_breaks_off_is_not_read() -> None:
+    arrived = []
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        arrived.append(await receive())
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        pass
+
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{}", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    scope = {"type": "http", "method": "POST", "headers": []}
+    asyncio.run(RequestGuard(app, limit=100)(scope, receive, send))
+    assert arrived == []
 
 
 def test_settings_refuse_nonsense() -> None:
