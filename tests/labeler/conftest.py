@@ -1,10 +1,12 @@
 """A small study with every size of comparison, its accounts, and clients that are logged in."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from labeler.accounts import hash_password
@@ -53,8 +55,7 @@ def add_account(store: Store, name: str, role: str = "annotator", simulated: boo
     return store.annotators.add(name, role, hash_password(PASSWORD, cheap), simulated)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def accounts(store: Store) -> dict[str, Annotator]:
+def add_accounts(store: Store) -> dict[str, Annotator]:
     """ann and bea rank; adam is the admin."""
     return {
         "ann": add_account(store, "ann"),
@@ -63,8 +64,8 @@ def accounts(store: Store) -> dict[str, Annotator]:
     }
 
 
-@pytest.fixture
-def study(store: Store) -> Study:
+def add_study(store: Store) -> Study:
+    """A study that two policies answer."""
     made = store.studies.create("main", k=4)
     policies = [
         store.policies.add(Policy("pid-secret-sft", "policy-secret-sft", "sft")),
@@ -91,19 +92,34 @@ def add_comparison(store: Store, study: Study, question: str, texts: list[str]) 
     return made
 
 
+def add_comparisons(store: Store, study: Study) -> dict[int, Comparison]:
+    """K -> a comparison of K answers, for K = 2..9."""
+    things = ["river", "mountain", "desert", "island", "forest", "valley", "glacier", "harbour"]
+    with store.write():
+        return {
+            k: add_comparison(
+                store,
+                study,
+                f"Describe one {things[k - 2]} for a child of {k}.",
+                [f"**Answer** {i} of {k}" for i in range(k)],
+            )
+            for k in range(2, 10)
+        }
+
+
+@pytest.fixture
+def accounts(store: Store) -> dict[str, Annotator]:
+    return add_accounts(store)
+
+
+@pytest.fixture
+def study(store: Store) -> Study:
+    return add_study(store)
+
+
 @pytest.fixture
 def comparisons(store: Store, study: Study) -> dict[int, Comparison]:
-    """K -> a comparison of K answers, for K = 2..9."""
-    names = ["river", "mountain", "desert", "island", "forest", "valley", "glacier", "harbour"]
-    return {
-        k: add_comparison(
-            store,
-            study,
-            f"Describe one {names[k - 2]} for a child of {k}.",
-            [f"**Answer** {i} of {k}" for i in range(k)],
-        )
-        for k in range(2, 10)
-    }
+    return add_comparisons(store, study)
 
 
 @pytest.fixture
@@ -132,14 +148,30 @@ def ann(as_account: Callable[[str], TestClient], comparisons: dict[int, Comparis
     return as_account("ann")
 
 
-@pytest.fixture
-def whole(
-    store: Store,
-    accounts: dict[str, Annotator],  # noqa: ARG001
-    comparisons: dict[int, Comparison],  # noqa: ARG001
-) -> Iterator[TestClient]:
-    """Nobody, at the whole labeler with its Gradio pages and eight comparisons waiting."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A whole labeler, Gradio pages included, that a module's tests share; they leave its accounts as they are."""
+
+    store: Store
+    accounts: dict[str, Annotator]
+    app: FastAPI
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """With eight comparisons waiting."""
     from labeler.app import build_app
 
-    with TestClient(build_app(store), follow_redirects=False) as made:
-        yield made
+    store = Store(tmp_path_factory.mktemp("standing") / "labels.db")
+    accounts = add_accounts(store)
+    add_comparisons(store, add_study(store))
+    app = build_app(store)
+    with TestClient(app):
+        yield Standing(store, accounts, app)
+    store.close()
+
+
+@pytest.fixture
+def whole(standing: Standing) -> TestClient:
+    """Nobody, at the standing labeler."""
+    return TestClient(standing.app, follow_redirects=False)

@@ -15,8 +15,7 @@ from starlette.routing import Mount
 from starlette.websockets import WebSocketDisconnect
 
 from labeler.accounts import COOKIE, Forbidden, token_hash
-from preferences.records import Annotator
-from preferences.store import Store
+from tests.labeler.conftest import Standing, add_account
 
 WHO = ("nobody", "ann", "adam")
 Statuses = tuple[int, int, int]  # as nobody, annotator, admin
@@ -168,11 +167,17 @@ def asset_of(page: str) -> str:
     return found[0]
 
 
+def open_session(standing: Standing, name: str) -> None:
+    """A session whose token is known to `headers`."""
+    standing.store.annotators.close_session(token_hash(f"token-of-{name}"))
+    standing.store.annotators.open_session(standing.accounts[name], token_hash(f"token-of-{name}"), 3600)
+
+
 @pytest.fixture
-def headers(store: Store, accounts: dict[str, Annotator]) -> dict[str, dict[str, str]]:
+def headers(standing: Standing) -> dict[str, dict[str, str]]:
     """The headers with which each of WHO is known."""
     for name in WHO[1:]:
-        store.annotators.open_session(accounts[name], token_hash(f"token-of-{name}"), 3600)
+        open_session(standing, name)
     return {name: {} if name == "nobody" else {"cookie": f"{COOKIE}=token-of-{name}"} for name in WHO}
 
 
@@ -183,9 +188,7 @@ def test_every_route_is_in_the_table(whole: TestClient) -> None:
     assert set(routes) == set(ROUTES) | shut
 
 
-def test_who_may_call_every_route(
-    whole: TestClient, store: Store, accounts: dict[str, Annotator], headers: dict[str, dict[str, str]]
-) -> None:
+def test_who_may_call_every_route(whole: TestClient, standing: Standing, headers: dict[str, dict[str, str]]) -> None:
     asset = asset_of(whole.get("/app/", headers=headers["adam"]).text)
     wrong = {}
     for (method, path), expected in ROUTES.items():
@@ -201,7 +204,7 @@ def test_who_may_call_every_route(
             )
             statuses.append(found.status_code)
             if path == "/logout" and name != "nobody":
-                store.annotators.open_session(accounts[name], token_hash(f"token-of-{name}"), 3600)
+                open_session(standing, name)
         if tuple(statuses) != expected:
             wrong[method, path] = statuses
     assert not wrong
@@ -279,10 +282,10 @@ def test_who_may_call_every_event(whole: TestClient, headers: dict[str, dict[str
         assert tuple(answer.status_code == 200 for answer in answers) == EVENTS[mount, event.fn.__name__]
 
 
-def test_handlers_refuse_by_themselves_whoever_the_gate_lets_in(
-    whole: TestClient, store: Store, accounts: dict[str, Annotator]
-) -> None:
-    ids = (None, accounts["ann"].id, accounts["adam"].id)
+def test_handlers_refuse_by_themselves_whoever_the_gate_lets_in(whole: TestClient, standing: Standing) -> None:
+    gone = add_account(standing.store, "gone", "admin")
+    standing.store.annotators.set_active(gone, False)
+    ids = (None, standing.accounts["ann"].id, standing.accounts["adam"].id)
     for mount, _, event in events(whole):
         for ident, may in zip(ids, EVENTS[mount, event.fn.__name__], strict=True):
             request = SimpleNamespace(username=ident)
@@ -291,10 +294,9 @@ def test_handlers_refuse_by_themselves_whoever_the_gate_lets_in(
             else:
                 with pytest.raises(Forbidden):
                     event.fn(*[None] * len(event.inputs), request=request)
-    store.annotators.set_active(accounts["adam"], False)
     for _, _, event in events(whole):
         with pytest.raises(Forbidden):
-            event.fn(*[None] * len(event.inputs), request=SimpleNamespace(username=accounts["adam"].id))
+            event.fn(*[None] * len(event.inputs), request=SimpleNamespace(username=gone.id))
 
 
 def first_statement(function: Any) -> ast.stmt:
