@@ -10,9 +10,14 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
+from hypothesis import settings
 
 from preferences.records import Study
 from preferences.store import Store
+
+# Examples that touch the disk take as long as the machine is busy.
+settings.register_profile("rankloop", deadline=None)
+settings.load_profile("rankloop")
 
 ROOT = Path(__file__).parent.parent
 

@@ -59,7 +59,9 @@ def take(store: Store, study: Study, annotator: Annotator, seconds: float = SECO
 
 def answer_of(lease: Lease, tiers: Tiers | None = None, nonce: str | None = None) -> Answer:
     """An answer for that lease: by default each item a rank of its own, in the order shown."""
-    return Answer(lease.comparison, lease.id, nonce or random_id(), [[i] for i in lease.order] if tiers is None else tiers)
+    return Answer(
+        lease.comparison, lease.id, nonce or random_id(), [[i] for i in lease.order] if tiers is None else tiers
+    )
 
 
 def rank(store: Store, study: Study, annotator: Annotator, tiers: Tiers | None = None) -> str:

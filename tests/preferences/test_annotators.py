@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from preferences.errors import NameTaken, UnknownName
-from preferences.records import Study
 from preferences.store import Store
 from tests.preferences.make import Clock, add_annotator, add_comparison, rank, take
 

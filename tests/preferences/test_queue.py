@@ -141,8 +141,9 @@ def test_eight_threads_never_exceed_the_overlap(store: Store, wanted: int) -> No
             if lease is None:
                 break
             over = store.queue.row(
-                "SELECT c.id FROM comparisons AS c WHERE ? < (SELECT count(*) FROM current_rankings WHERE comparison = c.id)"
-                " + (SELECT count(*) FROM leases WHERE comparison = c.id AND released IS NULL)",
+                "SELECT c.id FROM comparisons AS c WHERE ? <"
+                " (SELECT count(*) FROM current_rankings WHERE comparison = c.id) +"
+                " (SELECT count(*) FROM leases WHERE comparison = c.id AND released IS NULL)",
                 wanted,
             )
             assert over is None

@@ -71,7 +71,9 @@ def test_prompts_wait_until_the_current_policies_have_answered_them(store: Store
 def test_responses_are_stored_once_and_equal_texts_share_a_row(store: Store) -> None:
     prompt, sft, ppo = add_prompt(store, "hi"), add_policy(store, "sft"), add_policy(store, "ppo")
     made = [
-        Response.make(prompt.id, policy.id, text, 1, index, temperature=0.7, finish_reason="length", tokens=3, created=5.0)
+        Response.make(
+            prompt.id, policy.id, text, 1, index, temperature=0.7, finish_reason="length", tokens=3, created=5.0
+        )
         for policy in (sft, ppo)
         for index, text in enumerate(("yes", "no\u2028\0 🙂"))
     ]
