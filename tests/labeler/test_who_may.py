@@ -12,9 +12,12 @@ import gradio as gr
 import pytest
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from labeler.accounts import COOKIE, Forbidden, token_hash
+from labeler.gate import Gate
+from preferences.store import Store
 from tests.labeler.conftest import Standing, add_account
 
 WHO = ("nobody", "ann", "adam")
@@ -250,8 +253,12 @@ def test_there_is_no_way_around(whole: TestClient, headers: dict[str, dict[str, 
         assert whole.send(request).status_code in (403, 404), path
 
 
-def test_websockets_are_closed(whole: TestClient, headers: dict[str, dict[str, str]]) -> None:
-    with pytest.raises(WebSocketDisconnect), whole.websocket_connect("/app/ws", headers=headers["adam"]):
+def test_websockets_are_closed(store: Store) -> None:
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+
+    client = TestClient(Gate(app, store, {}, {}))
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/next"):
         pass
 
 
