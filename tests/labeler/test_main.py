@@ -223,6 +223,13 @@ def test_the_address_that_is_printed_can_be_opened() -> None:
             assert url(listener) == f"http://{shown}:{listener.getsockname()[1]}/"
 
 
+def test_answers_are_sent_at_once() -> None:
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.fixture
 def server(store: Store, accounts: dict[str, Annotator]) -> Iterator[Any]:  # noqa: ARG001
     """A real `labeler serve` on a free port."""
