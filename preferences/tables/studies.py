@@ -107,3 +107,17 @@ class Studies(Table):
         )
         cursor = self.store.db.query(sql, {"study": study.id, "split": split, "policies": policies, "limit": limit})
         return [from_row(Prompt, row) for row in cursor]
+
+    def least_compared_prompts(self, study: Study, limit: int) -> list[Prompt]:
+        """Prompts of the study, those with the fewest comparisons of its current sampling policies first."""
+        policies = json.dumps([policy.id for policy in self.sampling_policies(study)])
+        sql = (
+            "SELECT prompts.*, (SELECT count(DISTINCT c.id) FROM comparisons AS c"
+            "  JOIN comparison_responses AS cr ON cr.comparison = c.id JOIN responses AS r ON r.id = cr.response"
+            "  WHERE c.study = :study AND c.prompt = prompts.id"
+            "  AND r.policy IN (SELECT value FROM json_each(:policies))) AS asked "
+            "FROM study_prompts JOIN prompts ON prompts.id = prompt WHERE study_prompts.study = :study "
+            "ORDER BY asked, prompts.created, prompts.rowid LIMIT :limit"
+        )
+        cursor = self.store.db.query(sql, {"study": study.id, "policies": policies, "limit": limit})
+        return [from_row(Prompt, row) for row in cursor]

@@ -1,0 +1,58 @@
+"""The command line: trainer sft | sample | reward | ppo | evaluate reward | evaluate policy | worker."""
+
+import json
+import os
+from typing import Annotated, Any, NoReturn
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
+
+from preferences.cli import guarded, print_json
+from trainer.evaluate import EvaluatePolicy, EvaluateReward
+from trainer.ppo import Ppo
+from trainer.reward import Reward
+from trainer.sample import SampleStage
+from trainer.sft import Sft
+from trainer.stages import run
+from trainer.worker import Worker, work
+
+Evaluate = Annotated[
+    Annotated[EvaluateReward, subcommand("reward")] | Annotated[EvaluatePolicy, subcommand("policy")],
+    subcommand("evaluate"),
+]
+Command = (
+    Annotated[Sft, subcommand("sft")]
+    | Annotated[SampleStage, subcommand("sample")]
+    | Annotated[Reward, subcommand("reward")]
+    | Annotated[Ppo, subcommand("ppo")]
+    | Annotated[Worker, subcommand("worker")]
+    | Evaluate
+)
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command that `args` (by default the process's own) name."""
+    command: Any = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        prog="trainer",
+        description="From rankings to a reward model and a better policy, on one frozen base.",
+        args=args,
+        config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
+    )
+    guarded(lambda: report(command, work(command) if isinstance(command, Worker) else run(command)))
+
+
+def report(command: Any, result: dict[str, Any]) -> None:
+    """Print what a command found, as JSON alone or as lines."""
+    if command.json:
+        print_json(result)
+        return
+    for name, value in result.items():
+        print(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+if __name__ == "__main__":
+    main()

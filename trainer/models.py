@@ -1,0 +1,150 @@
+"""One frozen base model, with its tokenizer and what its family asks for."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BitsAndBytesConfig
+
+from preferences.errors import RankloopError
+from preferences.records import Message
+from trainer.embedded import EMBEDDED, cache_folder, embedded_model
+
+Quantization = Literal["none", "int8", "nf4"]
+
+# For models that come without a chat template.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+class UnknownModel(RankloopError):
+    """The model cannot be loaded by that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A frozen model. `stop_ids`: tokens that end an answer; the first is the one that training appends."""
+
+    model: Any
+    tokenizer: Any
+    id: str
+    quantization: Quantization
+    device: torch.device
+    stop_ids: tuple[int, ...]
+    pad_id: int
+    is_encoder_decoder: bool
+
+    def prompt_ids(self, messages: list[Message]) -> list[int]:
+        """Token ids of the conversation up to the place where the answer begins."""
+        encoded = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        return list(encoded["input_ids"])
+
+    def response_ids(self, text: str, finished: bool) -> list[int]:
+        """Token ids of an answer; with the end token only if the model ended it itself."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.stop_ids[0]] if finished else ids
+
+    def text(self, response_ids: list[int]) -> str:
+        """The answer that the token ids spell, without special tokens."""
+        decoded: str = self.tokenizer.decode(response_ids, skip_special_tokens=True)
+        return decoded.strip()
+
+    @property
+    def template_hash(self) -> str:
+        """Which chat template made the prompts."""
+        return hashlib.sha256(self.tokenizer.chat_template.encode()).hexdigest()[:16]
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """Which tokenizer made the ids: its vocabulary, special tokens and chat template."""
+        parts = [sorted(self.tokenizer.get_vocab().items()), self.stop_ids, self.pad_id, self.template_hash]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What an adapter must agree with to be loaded onto this base."""
+        return {"base": self.id, "quantization": self.quantization, "tokenizer": self.tokenizer_hash}
+
+
+def default_device() -> torch.device:
+    """CUDA if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_quantization(device: torch.device) -> Quantization:
+    """int8 on CUDA, none on the CPU."""
+    return "int8" if device.type == "cuda" else "none"
+
+
+def compute_dtype(device: torch.device, is_encoder_decoder: bool) -> torch.dtype:
+    """fp32 on the CPU (bf16 is slower there); on CUDA fp16 for decoders, and bf16 for T5, which overflows in fp16."""
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if is_encoder_decoder else torch.float16
+
+
+def load_base(name: str, quantization: Quantization | None = None, device: torch.device | None = None) -> Base:
+    """The model of a hub id, a local folder, or the embedded one, frozen. Raises UnknownModel.
+
+    `quantization` None means the device's default.
+    """
+    device = device or default_device()
+    quantization = quantization or default_quantization(device)
+    source: str | Path = embedded_model(cache_folder()) if name == EMBEDDED else name
+    try:
+        config = AutoConfig.from_pretrained(source)
+        dtype = compute_dtype(device, config.is_encoder_decoder)
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = auto.from_pretrained(
+            source, dtype=dtype, device_map={"": device}, quantization_config=quantization_config(quantization, dtype)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnknownModel(
+            f"The model {name!r} could not be loaded ({reason}); give --model a folder, a hub id, or {EMBEDDED}."
+        ) from error
+    return freeze(model, tokenizer, name, quantization, device)
+
+
+def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, device: torch.device) -> Base:
+    """A Base of a loaded model: no gradients, no dropout, a pad token that is not an end token, a chat template."""
+    model.requires_grad_(False)
+    model.eval()
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    stop_ids = end_tokens(model, tokenizer)
+    return Base(
+        model, tokenizer, str(name), quantization, device, stop_ids, pad_token(tokenizer, stop_ids),
+        bool(model.config.is_encoder_decoder),
+    )  # fmt: skip
+
+
+def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The tokenizer's end token first, then the other ones that generation stops at."""
+    configured = model.generation_config.eos_token_id
+    others = configured if isinstance(configured, list) else [configured]
+    ids = dict.fromkeys([tokenizer.eos_token_id, *others])
+    return tuple(token for token in ids if token is not None)
+
+
+def pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> int:
+    """A token for padding that does not end an answer: the tokenizer's own, its unknown token, or id 0."""
+    for token in (tokenizer.pad_token_id, tokenizer.unk_token_id, 0):
+        if token is not None and token not in stop_ids:
+            return int(token)
+    return next(token for token in range(len(tokenizer)) if token not in stop_ids)
+
+
+def quantization_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """How bitsandbytes loads the base. int8 with threshold 0: a row then does not depend on its batch."""
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
+    if quantization == "nf4":
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return None

@@ -1,0 +1,228 @@
+"""Every role (sft, policy, reference, reward, value) as a LoRA adapter on one frozen base, with a routed forward.
+
+PEFT is the format on disk and makes the layers. Its own mixed batches fail with gradients on quantised bases and leave
+hooks behind after an exception, so each LoRA layer's forward is replaced here by a routing over contiguous rows.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from preferences.errors import RankloopError
+from trainer.batches import Batch, Example, collate
+from trainer.models import Base
+
+CARD = "rankloop.json"
+HEAD = "head.safetensors"
+
+
+class WrongAdapter(RankloopError):
+    """The folder holds no adapter, or one that was trained on another base, quantisation or tokenizer."""
+
+
+@dataclass(slots=True)
+class Route:
+    """Which adapter works on which rows: (role, rows) in row order, covering the batch; "base" means no adapter."""
+
+    spans: Sequence[tuple[str, slice]] = field(default_factory=lambda: [("base", slice(None))])
+
+
+def adapter_delta(layer: Any, role: str, x: Tensor) -> Tensor:
+    """What LoRA adds for one role: B(A(x)) * scale, in the adapter's own precision."""
+    a, b = layer.lora_A[role], layer.lora_B[role]
+    return b(a(x.to(a.weight.dtype))) * layer.scaling[role]
+
+
+def routed_forward(layer: Any, route: Route, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The base layer's output plus each row's own adapter, out of place (int8 and nf4 outputs are views)."""
+    out: Tensor = layer.base_layer(x, *args, **kwargs)
+    if not any(role in layer.lora_A for role, _ in route.spans):
+        return out
+    parts = [
+        adapter_delta(layer, role, x[rows]) if role in layer.lora_A else torch.zeros_like(out[rows])
+        for role, rows in route.spans
+    ]
+    return out + (parts[0] if len(parts) == 1 else torch.cat(parts)).to(out.dtype)
+
+
+class Roles:
+    """Named adapters and scalar heads on one base."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.peft: PeftModel | None = None
+        self.heads = nn.ModuleDict()
+        self.route = Route()
+
+    # -- making, copying, saving -------------------------------------------------------------------------------------
+
+    def add(self, role: str, config: LoraConfig) -> None:
+        """A new adapter that changes nothing yet (B = 0)."""
+        if self.peft is None:
+            self.peft = get_peft_model(self.base.model, config, adapter_name=role)
+        else:
+            self.peft.add_adapter(role, config)
+        self._patch()
+
+    def copy(self, source: str, target: str) -> None:
+        """A new role with the weights (and head, if any) of another one."""
+        assert self.peft is not None, f"There is no role {source!r} to copy."
+        self.add(target, self.peft.peft_config[source])
+        self._load_state(target, get_peft_model_state_dict(self.peft, adapter_name=source))
+        if source in self.heads:
+            self.add_head(target)
+            self.heads[target].load_state_dict(self.heads[source].state_dict())
+
+    def add_head(self, role: str) -> nn.Linear:
+        """A scalar fp32 head on the role's states, all zero."""
+        head = nn.Linear(self.hidden_size, 1, device=self.base.device, dtype=torch.float32)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        self.heads[role] = head
+        return head
+
+    def load(self, role: str, folder: Path) -> dict[str, Any]:
+        """Load an adapter (and its head) as a role; its card. Raises WrongAdapter."""
+        card = read_card(folder, self.base)
+        self.add(role, PeftConfig.from_pretrained(folder))
+        self._load_state(role, load_file(folder / "adapter_model.safetensors"))
+        if (folder / HEAD).is_file():
+            self.add_head(role).load_state_dict(load_file(folder / HEAD))
+        return card
+
+    def save(self, role: str, folder: Path, card: dict[str, Any]) -> None:
+        """Write an adapter that plain PEFT loads, its head beside it, and the card that says what it belongs to."""
+        assert self.peft is not None, f"There is no role {role!r} to save."
+        folder.mkdir(parents=True, exist_ok=True)
+        state = get_peft_model_state_dict(self.peft, adapter_name=role)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "adapter_model.safetensors")
+        config = self.peft.peft_config[role]
+        config.base_model_name_or_path = str(self.base.model.name_or_path)
+        inference_mode, config.inference_mode = config.inference_mode, True
+        config.save_pretrained(folder)
+        config.inference_mode = inference_mode
+        if role in self.heads:
+            save_file(dict(self.heads[role].state_dict()), folder / HEAD)
+        write_card(folder, self.base, card)
+
+    @property
+    def names(self) -> set[str]:
+        """Roles that have an adapter."""
+        return set(self.peft.peft_config) if self.peft else set()
+
+    def parameters(self, role: str) -> list[nn.Parameter]:
+        """The adapter's own parameters, then its head's."""
+        found = [
+            parameter
+            for layer in self._layers()
+            for block in (layer.lora_A, layer.lora_B)
+            if role in block
+            for parameter in block[role].parameters()
+        ]
+        return found + (list(self.heads[role].parameters()) if role in self.heads else [])
+
+    def train_only(self, *roles: str) -> None:
+        """Gradients for these roles and for nothing else."""
+        assert self.peft is not None, "There is no adapter to train."
+        for parameter in (*self.peft.parameters(), *self.heads.parameters()):
+            parameter.requires_grad_(False)
+        for role in roles:
+            for parameter in self.parameters(role):
+                parameter.requires_grad_(True)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def routed(self, *spans: tuple[str, slice] | str) -> Iterator[None]:
+        """Within, the base runs these adapters: a role's name for all rows, or (role, rows) spans in order.
+
+        A backward pass with gradient checkpointing runs the forward again, so it belongs inside too.
+        """
+        before = self.route.spans
+        self.route.spans = [(span, slice(None)) if isinstance(span, str) else span for span in spans]
+        try:
+            yield
+        finally:
+            self.route.spans = before
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """A batch on the base's device, of the base's family."""
+        start = self.base.model.config.decoder_start_token_id if self.base.is_encoder_decoder else None
+        return collate(examples, self.base.pad_id, self.base.device, start)
+
+    def response_states(self, batch: Batch) -> Tensor:
+        """(rows, R + 1, hidden): the state that predicts each response token, and the one after the last token.
+
+        Runs the adapters of the surrounding `routed(...)`.
+        """
+        if batch.decoder_ids is None:
+            backbone = self.base.model.base_model
+            states = backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)[0]
+        else:
+            model, mask = self.base.model, batch.attention_mask
+            encoded = model.encoder(input_ids=batch.input_ids, attention_mask=mask)[0]
+            states = model.decoder(
+                input_ids=batch.decoder_ids, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
+            )[0]
+        index = batch.positions[:, :, None].expand(-1, -1, states.shape[-1])
+        return states.gather(1, index)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(..., vocabulary) in fp32, from states."""
+        if getattr(self.base.model.config, "scale_decoder_outputs", False):
+            states = states * self.base.model.config.d_model**-0.5
+        head = self.base.model.get_output_embeddings()
+        logits: Tensor = head(states.to(head.weight.dtype)).float()
+        return logits
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the states."""
+        return int(self.base.model.get_output_embeddings().in_features)
+
+    def _layers(self) -> Iterator[Any]:
+        return (module for module in self.base.model.modules() if isinstance(module, LoraLayer))
+
+    def _patch(self) -> None:
+        for layer in self._layers():
+            layer.forward = lambda x, *args, _layer=layer, **kwargs: routed_forward(_layer, self.route, x, *args, **kwargs)
+
+    def _load_state(self, role: str, state: dict[str, Tensor]) -> None:
+        result = set_peft_model_state_dict(self.peft, state, adapter_name=role)
+        if result.unexpected_keys:
+            raise WrongAdapter(f"The adapter does not fit this model (it has {result.unexpected_keys[0]}).")
+
+
+def lora_config(base: Base, rank: int, alpha: int) -> LoraConfig:
+    """LoRA on every linear layer but the language-model head, without dropout (a ratio of 1 needs it)."""
+    task = "SEQ_2_SEQ_LM" if base.is_encoder_decoder else "CAUSAL_LM"
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type=task)
+
+
+def write_card(folder: Path, base: Base, card: dict[str, Any]) -> None:
+    """Which base, quantisation and tokenizer the adapter belongs to, and what its stage wants to remember."""
+    (folder / CARD).write_text(json.dumps({**base.identity, **card}, indent=1) + "\n")
+
+
+def read_card(folder: Path, base: Base) -> dict[str, Any]:
+    """The card of an adapter that fits the base. Raises WrongAdapter."""
+    if not (folder / CARD).is_file() or not (folder / "adapter_model.safetensors").is_file():
+        raise WrongAdapter(f"{folder} holds no rankloop adapter; give the 'adapter' folder of a run.")
+    card: dict[str, Any] = json.loads((folder / CARD).read_text())
+    for what, value in base.identity.items():
+        if card.get(what) != value:
+            raise WrongAdapter(
+                f"The adapter {folder} was trained with {what} {card.get(what)!r}, and this is {value!r}; "
+                "load it on what it was trained on."
+            )
+    return card

@@ -1,0 +1,126 @@
+"""Sampling answers, each row from its own seeded stream of random numbers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from preferences.errors import RankloopError
+from trainer.batches import micro_batches
+from trainer.decoding import start
+from trainer.roles import Roles
+
+COMPACT_AT = 1 / 8  # of a batch's rows have ended: copying the cache of the others is then worth it
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn. Raises RankloopError for values that make no sense."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 96
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
+            raise RankloopError(
+                f"temperature must be above 0, top_p in (0, 1] and max_new_tokens at least 1, not {self.temperature}, "
+                f"{self.top_p}, {self.max_new_tokens}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An answer as token ids (with its end token if it has one), whether the model ended it itself, and the
+    log-probability of each token at the sampling temperature, before nucleus sampling."""
+
+    ids: list[int]
+    finished: bool
+    logprobs: list[float]
+
+
+def uniform_stream(key: Sequence[int], length: int) -> np.ndarray:
+    """`length` uniform numbers in [0, 1) that depend on the key alone."""
+    return np.random.default_rng(list(key)).random(length)
+
+
+def draw(logits: Tensor, quantiles: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Tokens (rows,) by inverse CDF at `quantiles` (rows,) in [0, 1), and their log-probabilities before nucleus sampling.
+
+    `logits` (rows, vocabulary), fp32.
+    """
+    logprobs = torch.log_softmax(logits / sampling.temperature, -1)
+    probabilities = logprobs.exp()
+    if sampling.top_p < 1:
+        probabilities = nucleus(probabilities, sampling.top_p)
+    cumulative = probabilities.cumsum(-1)
+    targets = quantiles[:, None].to(cumulative) * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, targets, right=True).clamp_(max=logits.shape[-1] - 1)
+    return tokens.squeeze(1), logprobs.gather(1, tokens).squeeze(1)
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Zero outside the smallest set of likeliest tokens whose probability reaches top_p (Holtzman et al. 2020)."""
+    ordered, order = probabilities.sort(-1, descending=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    return probabilities.masked_fill(torch.zeros_like(outside).scatter(1, order, outside), 0.0)
+
+
+@torch.no_grad()
+def generate(
+    roles: Roles,
+    role: str,
+    prompts: Sequence[list[int]],
+    keys: Sequence[Sequence[int]],
+    sampling: Sampling,
+    token_budget: int,
+    on_rows: Callable[[int], object] = lambda rows: None,
+) -> list[Sample]:
+    """One answer a prompt (token ids), in the given order; `keys[i]` seeds row i, so its answer does not depend on its batch.
+
+    Rows run in batches of at most `token_budget` prompt and answer tokens; `on_rows` hears how many rows have just ended.
+    """
+    samples: dict[int, Sample] = {}
+    for group in micro_batches([len(prompt) + sampling.max_new_tokens for prompt in prompts], token_budget):
+        streams = np.stack([uniform_stream(keys[i], sampling.max_new_tokens) for i in group])
+        uniforms = torch.from_numpy(streams).to(roles.base.device, torch.float32)
+        with roles.routed(role):
+            drawn = _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, on_rows)
+        samples.update(zip(group, drawn, strict=True))
+    return [samples[i] for i in range(len(prompts))]
+
+
+def _generate_batch(
+    roles: Roles, prompts: list[list[int]], uniforms: Tensor, sampling: Sampling, on_rows: Callable[[int], object]
+) -> list[Sample]:
+    device, stop = roles.base.device, torch.tensor(roles.base.stop_ids, device=roles.base.device)
+    steps, tokens = start(roles.base, prompts), None
+    ids = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
+    logprobs = torch.zeros(uniforms.shape, device=device)
+    lengths = torch.full((len(prompts),), sampling.max_new_tokens, device=device)
+    rows = torch.arange(len(prompts), device=device)  # which answer each row of the batch belongs to
+    alive = torch.ones_like(rows, dtype=torch.bool)
+    for t in range(sampling.max_new_tokens):
+        logits = roles.logits(steps.states(tokens))
+        tokens, ids_logprobs = draw(logits, uniforms[rows, t], sampling)
+        ids[rows, t], logprobs[rows, t] = tokens, ids_logprobs
+        ended = alive & torch.isin(tokens, stop)
+        lengths[rows[ended]] = t + 1
+        alive &= ~ended
+        on_rows(int(ended.sum()))
+        if not alive.any():
+            break
+        if (~alive).float().mean() >= COMPACT_AT:
+            kept = alive.nonzero().squeeze(1)
+            steps.keep(kept)
+            rows, tokens, alive = rows[kept], tokens[kept], alive[kept]
+    on_rows(int(alive.sum()))
+    finished = torch.isin(ids[torch.arange(len(ids), device=device), lengths - 1], stop)
+    return [
+        Sample(row[:length], end, row_logprobs[:length])
+        for row, length, end, row_logprobs in zip(
+            ids.tolist(), lengths.tolist(), finished.tolist(), logprobs.tolist(), strict=True
+        )
+    ]

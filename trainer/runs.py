@@ -1,0 +1,74 @@
+"""The folder of one run: config.json, metrics.jsonl, the trained adapter, and whether it was finished."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from preferences.errors import RankloopError
+from trainer.models import Base
+
+ADAPTER = "adapter"
+
+
+class RunExists(RankloopError):
+    """The run folder already holds a run."""
+
+
+class Run:
+    """Where a stage writes. A folder whose state is not "finished" still holds a valid adapter if it holds one at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def adapter(self) -> Path:
+        """Where the trained adapter is saved."""
+        return self.folder / ADAPTER
+
+    def start(self, stage: str, config: Any, base: Base, **facts: Any) -> None:
+        """Make the folder and write what decides the result. Raises RunExists."""
+        check_free(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        document = {
+            "stage": stage,
+            "state": "started",
+            "config": json.loads(json.dumps(asdict(config), default=str)),
+            "base": base.identity,
+            "versions": {name: version(name) for name in ("rankloop", "torch", "transformers", "peft", "trl")},
+            "device": str(base.device),
+            "threads": torch.get_num_threads(),
+            "started": time.time(),
+            **facts,
+        }
+        self._write(document)
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl."""
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"time": time.time(), **values}) + "\n")
+
+    def finish(self, state: str = "finished", **facts: Any) -> None:
+        """Record how the run ended ("finished" or "interrupted") and what came out."""
+        self._write({**self.config(), "state": state, "ended": time.time(), **facts})
+
+    def config(self) -> dict[str, Any]:
+        """What `start` and `finish` wrote."""
+        document: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
+        return document
+
+    def _write(self, document: dict[str, Any]) -> None:
+        temporary = self.folder / ".config.json"
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+        temporary.replace(self.folder / "config.json")
+
+
+def check_free(folder: Path) -> None:
+    """Raises RunExists if a run would overwrite another one."""
+    if (folder / "config.json").exists():
+        raise RunExists(f"{folder} already holds a run; give another --out or remove it.")

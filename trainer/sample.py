@@ -1,0 +1,130 @@
+"""Answers for the annotators: K responses a prompt from the study's sampling policies, queued as comparisons."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from preferences.records import Policy, Prompt, Response, Study
+from preferences.store import Store
+from trainer.models import Base
+from trainer.policies import load_policy, sampling_policies
+from trainer.roles import Roles
+from trainer.rollout import Sampling, generate
+from trainer.stage import Stage, open_study
+
+RESAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleStage(Stage):
+    """Sample answers to the study's prompts and queue them for the annotators."""
+
+    prompts: int | None = None
+    """How many prompts; default all that wait."""
+    k: int | None = None
+    """Responses a prompt; default the study's K."""
+    temperature: float = 0.8
+    """Sampling temperature."""
+    top_p: float = 1.0
+    """Nucleus sampling; 1 is off."""
+    max_new_tokens: int = 128
+    """Answers are cut after this many tokens."""
+    token_budget: int = 6144
+    """Prompt and answer tokens sampled at once."""
+
+    def sampling(self) -> Sampling:
+        """How answers are drawn."""
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+
+
+@dataclass(slots=True)
+class Slot:
+    """A response still to be drawn. `tries`: how often its text was one that the prompt had already."""
+
+    prompt: Prompt
+    policy: Policy
+    index: int
+    tries: int = 0
+
+
+def sample(config: SampleStage, store: Store, base: Base) -> dict[str, Any]:
+    """Answer the prompts that wait and queue one comparison each; {"prompts", "responses", "comparisons", "policies"}."""
+    study = open_study(store, config.study)
+    policies = sampling_policies(store, study, base)
+    prompts = store.studies.prompts_without_comparison(study, config.prompts or 10**9)
+    roles = Roles(base)
+    responses = respond(config, store, roles, policies, prompts, config.k or study.k)
+    comparisons = queue(store, study, prompts, responses)
+    return {
+        "prompts": len(prompts), "responses": sum(map(len, responses)), "comparisons": comparisons,
+        "policies": [policy.name for policy in policies],
+    }  # fmt: skip
+
+
+def respond(
+    config: SampleStage, store: Store, roles: Roles, policies: Sequence[Policy], prompts: Sequence[Prompt], k: int,
+    beat: Callable[[], object] = lambda: None,
+) -> list[list[Response]]:  # fmt: skip
+    """K stored responses a prompt, shared evenly between the policies; a repeated text is drawn again at most three times.
+
+    `beat` is called after each batch.
+    """
+    answers: dict[str, list[Response]] = {prompt.id: [] for prompt in prompts}
+    counts = {(p.id, q.id): len(store.responses.of_prompt(p.id, q.id)) for p in prompts for q in policies}
+    slots = []
+    for prompt in prompts:
+        for number in range(k):
+            policy = policies[number % len(policies)]
+            slots.append(Slot(prompt, policy, counts[prompt.id, policy.id]))
+            counts[prompt.id, policy.id] += 1
+    with tqdm(total=len(slots), desc="sample", unit="answer", disable=not slots) as bar:
+        while slots:
+            drawn = draw(config, roles, slots, lambda rows: (bar.update(rows), beat()))
+            repeated = []
+            for slot, response in zip(slots, drawn, strict=True):
+                known = any(response.text == other.text for other in answers[slot.prompt.id])
+                if known and slot.tries < RESAMPLES:
+                    slot.tries += 1
+                    slot.index = counts[slot.prompt.id, slot.policy.id]
+                    counts[slot.prompt.id, slot.policy.id] += 1
+                    repeated.append(slot)
+                else:
+                    answers[slot.prompt.id].append(response)
+            slots = repeated
+            bar.total += len(slots)
+    store.responses.add(response for prompt in prompts for response in answers[prompt.id])
+    return [answers[prompt.id] for prompt in prompts]
+
+
+def draw(
+    config: SampleStage, roles: Roles, slots: Sequence[Slot], on_rows: Callable[[int], object]
+) -> list[Response]:
+    """One response a slot, in order."""
+    base, sampling = roles.base, config.sampling()
+    drawn: list[Response | None] = [None] * len(slots)
+    for policy in {slot.policy.id: slot.policy for slot in slots}.values():
+        mine = [i for i, slot in enumerate(slots) if slot.policy.id == policy.id]
+        role = load_policy(roles, policy)
+        prompts = [base.prompt_ids(slots[i].prompt.messages) for i in mine]
+        keys = [(config.seed, int(slots[i].prompt.id, 16), slots[i].index) for i in mine]
+        samples = generate(roles, role, prompts, keys, sampling, config.token_budget, on_rows)
+        for i, result in zip(mine, samples, strict=True):
+            drawn[i] = Response.make(
+                slots[i].prompt.id, policy.id, base.text(result.ids), config.seed, slots[i].index,
+                temperature=sampling.temperature, top_p=sampling.top_p, max_new_tokens=sampling.max_new_tokens,
+                finish_reason="stop" if result.finished else "length", tokens=len(result.ids),
+                template_hash=base.template_hash,
+            )  # fmt: skip
+    return [response for response in drawn if response is not None]
+
+
+def queue(store: Store, study: Study, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> int:
+    """Comparisons of each prompt's responses; how many there are (a prompt whose answers are all equal gives none)."""
+    with store.write():
+        made = [
+            store.comparisons.add(study, prompt.id, answers)
+            for prompt, answers in zip(prompts, responses, strict=True)
+        ]
+    return sum(comparison is not None for comparison in made)

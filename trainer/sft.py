@@ -1,0 +1,113 @@
+"""Supervised fine-tuning on demonstrations, by trl's SFTTrainer: LoRA, loss on the answer only."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_utils import set_seed
+from trl import SFTConfig, SFTTrainer
+
+from preferences.exchange import check_demonstration, read_jsonl
+from preferences.store import Store
+from trainer.models import Base
+from trainer.roles import lora_config, write_card
+from trainer.runs import Run, check_free
+from trainer.stage import Stage, open_study, register
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sft(Stage):
+    """Fine-tune the base on demonstrations; the result becomes the study's sampling policy."""
+
+    out: Path
+    """Folder of the run."""
+    demonstrations: Path = Path("data/demonstrations.jsonl")
+    """JSONL of {messages: [..., the last an assistant's]}."""
+    name: str | None = None
+    """Name of the policy; default the run folder's."""
+    epochs: float = 2.0
+    """Passes over the demonstrations."""
+    lr: float = 2e-4
+    """Peak learning rate; linear decay."""
+    batch: int = 8
+    """Demonstrations a step."""
+    rank: int = 16
+    """Rank of the adapter."""
+    alpha: int = 32
+    """LoRA scale times rank."""
+    max_tokens: int = 1024
+    """Demonstrations longer than this are cut."""
+    sample_next: bool = True
+    """Let this policy answer the study's prompts from now on."""
+
+    def __post_init__(self) -> None:
+        assert self.epochs > 0 and self.lr > 0 and self.batch > 0, "epochs, lr and batch must be above 0."
+
+
+@dataclass
+class MetricsLog(TrainerCallback):  # type: ignore[misc]
+    """Every log line of the trainer goes to the run's metrics.jsonl."""
+
+    run: Run
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:  # noqa: ARG002
+        """Keep one log line."""
+        self.run.log({"step": state.global_step, **(logs or {})})
+
+
+def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
+    """Train, save the adapter, register the policy; {"policy", "adapter", "loss", "demonstrations"}."""
+    check_free(config.out)
+    records = read_jsonl(config.demonstrations, check_demonstration)
+    data_hash = hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()[:16]
+    run = Run(config.out)
+    run.start("sft", config, base, data_hash=data_hash, demonstrations=len(records))
+    set_seed(config.seed)
+    trainer = SFTTrainer(
+        model=base.model,
+        args=arguments(config, base),
+        train_dataset=Dataset.from_list([tokenize(base, record["messages"]) for record in records]),
+        processing_class=base.tokenizer,
+        peft_config=lora_config(base, config.rank, config.alpha),
+        callbacks=[MetricsLog(run)],
+    )
+    state = "finished"
+    try:
+        result = trainer.train()
+    except KeyboardInterrupt:
+        state = "interrupted"
+    trainer.model.peft_config["default"].base_model_name_or_path = str(base.model.name_or_path)
+    trainer.model.save_pretrained(run.adapter)
+    write_card(run.adapter, base, {"kind": "sft", "data_hash": data_hash})
+    if state == "interrupted":
+        run.finish(state)
+        raise KeyboardInterrupt
+    study = open_study(store, config.study)
+    name = config.name or config.out.name
+    policy = register(store, study, name, "sft", base, run.adapter, config.sample_next, data_hash=data_hash)
+    loss = float(result.training_loss)
+    run.finish(policy=policy.id, loss=loss)
+    return {"policy": policy.name, "adapter": str(run.adapter), "loss": loss, "demonstrations": len(records)}
+
+
+def tokenize(base: Base, messages: list[dict[str, str]]) -> dict[str, list[int]]:
+    """The ids that sampling will see, and which of them belong to the answer (its end token included)."""
+    prompt = base.prompt_ids(messages[:-1])
+    answer = base.response_ids(messages[-1]["content"], finished=True)
+    return {"input_ids": prompt + answer, "completion_mask": [0] * len(prompt) + [1] * len(answer)}
+
+
+def arguments(config: Sft, base: Base) -> SFTConfig:
+    """The trainer's own configuration."""
+    return SFTConfig(
+        output_dir=str(config.out / "checkpoints"), num_train_epochs=config.epochs, learning_rate=config.lr,
+        per_device_train_batch_size=config.batch, lr_scheduler_type="linear", warmup_steps=2, logging_steps=1,
+        save_strategy="no", report_to=[], seed=config.seed, completion_only_loss=True, max_length=config.max_tokens,
+        train_sampling_strategy="group_by_length", use_cpu=base.device.type == "cpu", bf16=False, fp16=False,
+        gradient_checkpointing=False, dataloader_pin_memory=False, max_grad_norm=1.0,
+    )  # fmt: skip

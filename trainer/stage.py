@@ -1,0 +1,80 @@
+"""What every training command has in common: its options, opening the store, and the lock of the device."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+
+from preferences.records import Policy, PolicyKind, Study, content_id
+from preferences.store import Store
+from trainer.embedded import EMBEDDED, cache_folder
+from trainer.models import Base, Quantization, default_device, load_base
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Options of every command that works with the base model."""
+
+    db: Path = Path("rankloop.db")
+    """The database."""
+    model: str = EMBEDDED
+    """Base model: the embedded one, a hub id, or a local folder."""
+    quantize: Literal["none", "int8", "nf4"] | None = None
+    """Quantisation of the frozen base; default none on the CPU, int8 on CUDA."""
+    study: str | None = None
+    """Name of the study; default the oldest active one."""
+    seed: int = 0
+    """Seed of everything random."""
+    json: bool = False
+    """Print one JSON document alone on stdout."""
+
+
+def open_study(store: Store, name: str | None) -> Study:
+    """The named study, or the default one."""
+    return store.studies.get(name) if name else store.studies.default()
+
+
+def open_base(stage: Stage) -> Base:
+    """The base model of a command's options, with the random generators seeded."""
+    torch.manual_seed(stage.seed)
+    quantization: Quantization | None = stage.quantize
+    return load_base(stage.model, quantization)
+
+
+def default_device_name() -> str:
+    """"cuda" or "cpu"."""
+    return default_device().type
+
+
+@contextmanager
+def device_lock(device: str) -> Iterator[None]:
+    """One user of the device at a time: a training command and the worker wait for each other."""
+    lock = FileLock(cache_folder() / f"{device}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Waiting for another rankloop process that uses the {device} ...", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def register(
+    store: Store, study: Study, name: str, kind: PolicyKind, base: Base, adapter: Path, next_: bool, **fields: Any
+) -> Policy:
+    """The policy row of a trained adapter; from now on it answers the study's prompts if `next_`."""
+    ident = content_id("policy", kind, base.identity, str(adapter.resolve()), fields.get("data_hash", ""))
+    with store.write():
+        policy = store.policies.add(
+            Policy(ident, name, kind, base.id, base.quantization, str(adapter.resolve()), **fields)
+        )
+        if next_:
+            store.studies.set_sampling_policies(study, [policy])
+    return policy

@@ -1,0 +1,36 @@
+"""Which function does the work of which command; the command line and the worker both go through here."""
+
+from typing import Any
+
+from preferences.cli import open_store
+from preferences.store import Store
+from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
+from trainer.models import Base
+from trainer.ppo import Ppo, ppo
+from trainer.reward import Reward, reward
+from trainer.sample import SampleStage, sample
+from trainer.sft import Sft, sft
+from trainer.stage import Stage, default_device_name, device_lock, open_base
+
+WORK: dict[type[Stage], Any] = {
+    Sft: sft,
+    SampleStage: sample,
+    Reward: reward,
+    Ppo: ppo,
+    EvaluateReward: evaluate_reward,
+    EvaluatePolicy: evaluate_policy,
+}
+BY_NAME: dict[str, type[Stage]] = {"sft": Sft, "sample": SampleStage, "reward": Reward, "ppo": Ppo}
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Run one command from its options alone, alone on the device; what it found."""
+    store = open_store(stage.db)
+    with device_lock(default_device_name()):
+        return execute(stage, store, open_base(stage))
+
+
+def execute(stage: Stage, store: Store, base: Base) -> dict[str, Any]:
+    """Run one command on an open store and a loaded base."""
+    result: dict[str, Any] = WORK[type(stage)](stage, store, base)
+    return result

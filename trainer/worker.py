@@ -1,0 +1,156 @@
+"""`trainer worker`: does queued jobs, and keeps enough comparisons waiting for the annotators."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import torch
+
+from preferences.cli import open_store
+from preferences.errors import RankloopError
+from preferences.records import Job, Study
+from preferences.store import Store
+from trainer.models import Base, load_base
+from trainer.policies import sampling_policies
+from trainer.roles import Roles
+from trainer.sample import SampleStage, queue, respond
+from trainer.stage import Stage, default_device_name, device_lock, open_base, open_study
+from trainer.stages import BY_NAME, execute
+
+NICENESS = 15
+ACTIVE_SECONDS = 30 * 60
+HEARTBEAT_SECONDS = 5
+STALE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker(SampleStage):
+    """Do queued jobs and keep comparisons waiting for every active annotator."""
+
+    waiting: int = 5
+    """Comparisons to keep waiting for each active annotator (at least one is assumed)."""
+    prompts_at_once: int = 4
+    """Prompts answered between two looks at the queue."""
+    poll: float = 2.0
+    """Seconds between two looks when there is nothing to do."""
+    once: bool = False
+    """Stop when there is nothing to do."""
+
+
+def work(config: Worker) -> dict[str, Any]:
+    """Serve until SIGTERM or Ctrl-C (or until idle, with `once`); {"sampled", "jobs"} counts."""
+    os.nice(max(0, NICENESS - os.nice(0)))
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    store = open_store(config.db)
+    done = {"sampled": 0, "jobs": 0}
+    with stop_on_sigterm():
+        try:
+            loop(config, store, done)
+        except KeyboardInterrupt:
+            print("The worker stops; it can be started again at any time.", file=sys.stderr)
+    return done
+
+
+def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
+    """Jobs first, then the queue, then a rest."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    base: Base | None = None
+    roles: Roles | None = None
+    while True:
+        job = store.jobs.claim(name, STALE_SECONDS)
+        if job:
+            base = roles = None  # a training stage needs the memory, and leaves adapters on the base it used
+            do_job(config, store, job)
+            done["jobs"] += 1
+            continue
+        study = open_study(store, config.study)
+        if study.status == "active" and store.queue.waiting(study) < wanted(config, store):
+            with device_lock(default_device_name()):
+                base = base or open_base(config)
+                roles = roles or Roles(base)
+                made = top_up(config, store, study, roles)
+            done["sampled"] += made
+            if made:
+                continue
+        if config.once:
+            return
+        time.sleep(config.poll)
+
+
+def wanted(config: Worker, store: Store) -> int:
+    """How many comparisons should wait: so many for each annotator who was active in the last half hour."""
+    return config.waiting * max(1, store.annotators.count_active(store.clock() - ACTIVE_SECONDS))
+
+
+def top_up(config: Worker, store: Store, study: Study, roles: Roles) -> int:
+    """Answer a few more prompts, those asked about least first; how many comparisons that gave."""
+    policies = sampling_policies(store, study, roles.base)
+    prompts = store.studies.least_compared_prompts(study, config.prompts or config.prompts_at_once)
+    responses = respond(config, store, roles, policies, prompts, config.k or study.k)
+    return queue(store, study, prompts, responses)
+
+
+def do_job(config: Worker, store: Store, job: Job) -> None:
+    """Run a job's stage; a user's mistake fails the job with its sentence, and the worker goes on."""
+    try:
+        stage = stage_of(job, config.db)
+        with beating(store, job), device_lock(default_device_name()):
+            execute(stage, store, load_base(stage.model, stage.quantize))
+    except (RankloopError, torch.OutOfMemoryError) as error:
+        store.jobs.finish(job, str(error))
+    else:
+        store.jobs.finish(job)
+
+
+def stage_of(job: Job, db: Path) -> Stage:
+    """The options a job asks for. Raises RankloopError for an unknown stage or option."""
+    if job.kind not in BY_NAME:
+        raise RankloopError(f"There is no stage {job.kind!r}; a job's kind is one of {', '.join(BY_NAME)}.")
+    kind = BY_NAME[job.kind]
+    known = {field.name: str(field.type) for field in fields(kind)}
+    unknown = set(job.spec) - set(known)
+    if unknown:
+        raise RankloopError(f"Stage {job.kind} has no option {sorted(unknown)[0]!r}.")
+    values = {name: Path(v) if "Path" in known[name] and v is not None else v for name, v in job.spec.items()}
+    return kind(**{**values, "db": db})
+
+
+@contextmanager
+def beating(store: Store, job: Job) -> Iterator[None]:
+    """Heartbeats while the job runs, so that no other worker takes it."""
+    over = Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            store.jobs.beat(job, {})
+        store.close()
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the work like Ctrl-C does: after the rows that are stored, with nothing half written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
