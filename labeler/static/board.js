@@ -68,11 +68,14 @@ class Board {
     for (const kind of ["keydown", "pointerdown", "pointermove", "wheel", "scroll"]) document.addEventListener(kind, touch, { passive: true });
     for (const kind of ["focus", "blur"]) window.addEventListener(kind, touch);
     document.addEventListener("visibilitychange", () => (touch(), this.poll()));
-    window.addEventListener("online", () => this.retry());
+    window.addEventListener("online", () => this.kind === "offline" && this.retry());
   }
 
   async load() {
+    if (this.loading) return;
+    this.loading = true;
     const reply = await request("/api/next");
+    this.loading = false;
     if (isOutage(reply)) return this.again(() => this.load());
     if (reply.status === 401) return goToLogin();
     this.attempt = 0;
@@ -85,12 +88,20 @@ class Board {
   again(action) {
     this.report("offline", "Offline – retrying");
     this.attempt = (this.attempt ?? 0) + 1;
-    setTimeout(action, backOff(this.attempt));
+    this.later(action, backOff(this.attempt));
+  }
+
+  /** One thing waits for its time, or for Retry. */
+  later(action, ms) {
+    clearTimeout(this.timer);
+    this.postponed = () => (clearTimeout(this.timer), (this.postponed = null), action());
+    this.timer = setTimeout(this.postponed, ms);
   }
 
   // 3. A task, or why there is none.
   show(next) {
     clearTimeout(this.timer);
+    this.postponed = null;
     this.showProgress(next.progress);
     this.task = next.task;
     this.cards = [];
@@ -138,14 +149,12 @@ class Board {
       ? ["This study is paused", "Nothing is lost. Ranking goes on here as soon as the study does; this page looks again every 5 s."]
       : ["Nothing to rank right now", "New answers are being sampled; this page looks again every 5 s."];
     this.stage.replaceChildren(make("div", { class: "rb-rest" }, make("h2", {}, title), make("p", {}, text)));
-    this.timer = setTimeout(() => this.poll(), POLL_MS);
+    this.later(() => this.poll(), POLL_MS);
   }
 
   /** Look for work; not from a hidden tab, which would take a comparison out of the others' reach. */
   poll() {
     if (this.task || !this.outbox || this.outbox.waiting || document.visibilityState !== "visible") return;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.poll(), POLL_MS);
     this.load();
   }
 
@@ -235,8 +244,9 @@ class Board {
     this.report("saved", undone ? `Undone ${clockTime()}` : entry.path === "/api/skip" ? `Skipped ${clockTime()}` : `Saved ${clockTime()}`);
     this.showToast(undone ? "" : entry.path === "/api/skip" ? "Skipped." : "Saved.");
     if (this.outbox.waiting) return;
-    if (reply.data.next) this.show(reply.data.next);
-    else this.load();
+    if (reply.data.next) return this.show(reply.data.next);
+    this.task = null; // it is stored: nothing more can be done with it
+    this.load();
   }
 
   refused(entry, reply) {
@@ -250,6 +260,7 @@ class Board {
   retry() {
     const rejected = this.rejected;
     this.rejected = null;
+    if (this.postponed) return this.postponed();
     if (this.outbox?.waiting) return this.outbox.send();
     if (this.drafts?.job) return this.drafts.retry();
     if (this.kind !== "failed") return;

@@ -53,7 +53,7 @@ function newNonce() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** {status, data}; status 0 if no answer came. GET without `body`, else POST. */
+/** {status, data}; status 0 if no answer came, or a "yes" that is not ours. GET without `body`, else POST. */
 async function request(path, body) {
   const options = { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(20000), cache: "no-store" };
   if (body !== undefined) {
@@ -63,8 +63,8 @@ async function request(path, body) {
   }
   try {
     const reply = await fetch(path, options);
-    const data = await reply.json().catch(() => ({}));
-    return { status: reply.ok && !data ? 0 : reply.status, data: data || {} };
+    const data = await reply.json().catch(() => null);
+    return { status: reply.ok && data === null ? 0 : reply.status, data: data ?? {} };
   } catch {
     return { status: 0, data: {} };
   }

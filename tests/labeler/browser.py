@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,15 @@ class Seat:
             timeout=timeout,
         )
         return self.text(".rb-state")
+
+    def note_states(self) -> Callable[[], list[str]]:
+        """From now on note every save state that is shown, however briefly; returns what gives them."""
+        self.page.evaluate(
+            """() => { window.states = [];
+            const state = document.querySelector('.rb-state');
+            new MutationObserver(() => window.states.push(state.textContent)).observe(state, {childList: true}); }"""
+        )
+        return lambda: list(self.page.evaluate("window.states"))
 
     def wait_change(self, prompt: str) -> None:
         """Wait for another task (or none) than the one with that prompt."""

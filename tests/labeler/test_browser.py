@@ -157,13 +157,32 @@ def test_held_enter_submits_once(sit: Callable[..., Seat]) -> None:
     assert len(seat.server.rankings(seat.account)) == 1
 
 
+def test_a_held_key_acts_once(sit: Callable[..., Seat]) -> None:
+    seat = sit()
+    for _ in range(2):
+        seat.page.keyboard.down("1")
+    seat.page.keyboard.up("1")
+    assert seat.text(".rb-echo") == "A"
+    seat.press("Alt+KeyK")
+    prompt = seat.prompt
+    for index in range(1, seat.count):
+        seat.page.locator(".rb-card").nth(index).locator(".rb-rank").first.click()
+    seat.page.focus(".rb-submit")
+    seat.page.keyboard.down("Enter")  # a plain button now
+    seat.wait_change(prompt)
+    for _ in range(3):
+        seat.page.keyboard.down("Enter")  # its repeats fall on a rank of the next task
+    seat.page.keyboard.up("Enter")
+    assert seat.text(".rb-echo") == "Nothing ranked yet"
+
+
 def test_single_keys_can_be_switched_off_and_the_choice_is_kept(sit: Callable[..., Seat]) -> None:
     seat = sit()
     with seat.page.expect_response("**/api/settings"):
         seat.press("Alt+KeyK")
-    seat.press("1", "Enter")
+    seat.press("2", "Enter")
     # Enter on a rank presses it, as on every button.
-    assert seat.text(".rb-echo") == "A"
+    assert seat.text(".rb-card .rb-number") == "1"
     seat.press("ArrowUp", "ArrowRight", "Space")
     assert seat.text(".rb-card .rb-number") == "2"
     seat.wait_draft()
@@ -286,6 +305,8 @@ def test_phone_has_one_column_large_targets_and_no_sideways_scroll(sit: Callable
         sizes.add(seat.count)
         assert columns(seat.page) == 1
         assert seat.page.evaluate("document.documentElement.scrollWidth") == 390
+        cut_off = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth).length"
+        assert seat.page.locator(".rb-card, .rb-turn, .rb-text:not(:has(math))").evaluate_all(cut_off) == 0
         for target in seat.page.locator(".rb-rank, .rb-actions button").all():
             box = target.bounding_box()
             assert box and box["width"] >= 44 and box["height"] >= 44
@@ -341,6 +362,7 @@ def test_an_outage_loses_nothing_and_never_says_saved(browser: Browser, tmp_path
         seat.press("Digit1")
         seat.wait_draft()
         server.stop()
+        said = seat.note_states()
         seat.press(*["Digit2"] * (count - 1))
         seat.wait_state("^Offline – kept on this device, retrying$")
         seat.press("Enter")
@@ -350,6 +372,7 @@ def test_an_outage_loses_nothing_and_never_says_saved(browser: Browser, tmp_path
         seat.page.wait_for_timeout(1500)
         assert seat.text(".rb-state") == "Offline – kept on this device, retrying"
         assert seat.prompt == prompt
+        assert {re.sub(r"\W.*", "", state) for state in said()} == {"Saving", "Offline"}
         server.start()
         seat.wait_state(r"^Saved \d\d:\d\d:\d\d$", timeout=10000)
         seat.wait_change(prompt)
@@ -373,7 +396,8 @@ def test_an_outage_loses_nothing_and_never_says_saved(browser: Browser, tmp_path
         seat.context.close()
 
 
-def test_an_answer_that_was_stored_but_not_heard_of_counts_as_saved(sit: Callable[..., Seat]) -> None:
+@pytest.mark.parametrize("instead", ["nothing", "another page", "unavailable"])
+def test_an_answer_that_was_stored_but_not_heard_of_is_sent_again(sit: Callable[..., Seat], instead: str) -> None:
     seat = sit()
     prompt = seat.prompt
     lost = []
@@ -381,10 +405,17 @@ def test_an_answer_that_was_stored_but_not_heard_of_counts_as_saved(sit: Callabl
     def lose(route: Any) -> None:
         route.fetch()  # the server stores it, the answer is lost
         lost.append(route.request.post_data_json["nonce"])
-        route.abort()
+        if instead == "nothing":
+            route.abort()
+        else:
+            route.fulfill(
+                status=200 if instead == "another page" else 503, content_type="text/html", body="<p>Hotel</p>"
+            )
 
     seat.page.route("**/api/submit", lose, times=1)
     seat.press(*(f"Digit{rank}" for rank in range(1, seat.count + 1)), "Enter")
+    seat.wait_state("retrying$")
+    assert seat.prompt == prompt
     seat.wait_state("^Saved")
     seat.wait_change(prompt)
     assert [ranking.nonce for ranking in seat.server.rankings(seat.account)] == lost
