@@ -28,7 +28,7 @@ from preferences.tables.responses import Responses
 from preferences.tables.studies import Studies
 
 BUSY_SECONDS = 30
-HEADER = b"SQLite format 3\0"
+SMALLEST_PAGE = 512  # bytes: no SQLite database that holds anything is smaller
 
 
 class Store:
@@ -117,12 +117,12 @@ class Store:
 def refuse_foreign(path: Path) -> None:
     """Raises BadDatabase if another program or a newer version made the file, which is left as it is.
 
-    Hence no pragmas: `journal_mode=WAL` alone would change two bytes of another program's file. And SQLite itself would
-    take a file of one byte for an empty database.
+    Hence no pragmas: `journal_mode=WAL` alone would change two bytes of another program's file. SQLite itself would take
+    a file of one byte for an empty database. The file is never opened but by SQLite: closing any other handle to it would
+    drop this process's POSIX locks on it, and another process could then delete the WAL under an open connection.
     """
-    with path.open("rb") as file:
-        if file.read(len(HEADER)) != HEADER:
-            raise BadDatabase(f"{path} cannot be opened as a database (it is another kind of file); give another --db.")
+    if path.stat().st_size < SMALLEST_PAGE:
+        raise BadDatabase(f"{path} cannot be opened as a database (it is another kind of file); give another --db.")
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
         db = Database(connection)
         if db.table_names() and not migrations.applied(db):

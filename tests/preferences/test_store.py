@@ -2,6 +2,8 @@
 
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -151,3 +153,16 @@ def test_counts(store: Store, study: Study) -> None:
         "annotators": 0,
     }  # fmt: skip
     assert store.studies.default() == study
+
+
+def test_another_process_that_comes_and_goes_leaves_an_open_store_whole(tmp_path: Path) -> None:
+    """Reading the file other than through SQLite drops this process's locks; a second process then deletes the WAL."""
+    path = tmp_path / "shared.db"
+    first = Store(path)
+    first.studies.create("before")
+    Store(path).studies.all()
+    program = f"from preferences.store import Store; s = Store({str(path)!r}); s.studies.create('other'); s.close()"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    first.studies.create("after")
+    assert [study.name for study in Store(path).studies.all()] == ["before", "other", "after"]
+    assert first.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
