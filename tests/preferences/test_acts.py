@@ -163,13 +163,17 @@ def test_an_undo_leases_the_same_again_in_the_same_order(
 
 
 def test_undo_goes_back_act_by_act_though_the_clock_stands_still(store: Store, study: Study, ann: Annotator) -> None:
-    made = [rank(store, study, ann) for _ in range(3)]
-    undone = [store.rankings.undo(ann, f"u{number}", SECONDS)[0].id for number in range(3)]
+    for number in range(5):
+        add_comparison(store, study, f"another question {number} {number} {number}?")
+    made = [rank(store, study, ann) for _ in range(8)]
+    assert [ranking.id for ranking in store.rankings.history(ann)] == made[::-1]
+    assert [ranking.id for ranking in store.rankings.current()] == made
+    undone = [store.rankings.undo(ann, f"u{number}", SECONDS)[0].id for number in range(8)]
     assert undone == made[::-1]
     with pytest.raises(NothingToUndo):
-        store.rankings.undo(ann, "u3", SECONDS)
-    assert store.db.table("rankings").count == 6
-    assert store.queue.waiting(study) == 2
+        store.rankings.undo(ann, "u8", SECONDS)
+    assert store.db.table("rankings").count == 16
+    assert store.queue.waiting(study) == 7
 
 
 def test_an_undone_skip_can_be_ranked(store: Store, ann: Annotator, lease: Lease) -> None:

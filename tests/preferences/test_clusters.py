@@ -65,7 +65,8 @@ def test_a_text_between_two_others_joins_them() -> None:
 
 def test_known_clusters_stay_and_the_most_similar_one_is_joined() -> None:
     known = [("a b c d e f", "left"), ("c d e f g h", "right"), ("x y z", "far")]
-    assert cluster(known, {"1": "c d e f g h i"}) == {"1": "right"}
+    for order in (known, known[::-1]):
+        assert cluster(order, {"1": "b c d e f g h"}) == {"1": "right"}  # 4/5, and 3/6 with "left"
     assert cluster(known, {"1": "a b c d e f!", "2": "c d e f g h?", "3": "b c d e f g", "4": "q"}) in (
         {"1": "left", "2": "left", "3": "left", "4": "4"},
         {"1": "right", "2": "right", "3": "right", "4": "4"},
