@@ -14,6 +14,7 @@ six; two answers whose noisy scores are closer than 0.1 are tied.
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ def rule(text: str) -> float:
     repeated = 1 - len(set(runs)) / len(runs) if runs else 0.0
     friendly = _analyzer().polarity_scores(text)["compound"]
     finished = bool(FINISHED.search(text.strip()))
-    return 2 * finished + 2 * friendly - 0.05 * max(0, len(words) - 30) - 2 * repeated
+    liked: float = 2 * finished + 2 * friendly - 0.05 * max(0, len(words) - 30) - 2 * repeated
+    return liked
 
 
 def rank(texts: Sequence[str], rng: np.random.Generator) -> list[list[int]]:
@@ -45,7 +47,7 @@ def rank(texts: Sequence[str], rng: np.random.Generator) -> list[list[int]]:
     scores = np.array([rule(text) for text in texts]) + rng.gumbel(scale=NOISE, size=len(texts))
     order = [int(i) for i in np.argsort(-scores)]
     tiers = [[order[0]]]
-    for before, index in zip(order, order[1:], strict=False):
+    for before, index in pairwise(order):
         if scores[before] - scores[index] < TIE:
             tiers[-1].append(index)
         else:

@@ -189,7 +189,7 @@ def ceiling(store: Store) -> float:
 
 
 def judge(store: Store) -> dict[str, Any]:
-    """Mean of the noiseless rule on held-out prompts, a prompt counting once: SFT, PPO, and PPO minus SFT paired by prompt."""
+    """Mean of the noiseless rule on held-out prompts, each counting once: SFT, PPO, and PPO - SFT paired by prompt."""
     means: dict[str, list[float]] = {}
     for name in ("sft", "ppo"):
         policy = store.policies.get(name)

@@ -35,6 +35,11 @@ Command = (
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command that `args` (by default the process's own) name."""
+    guarded(lambda: obey(args))
+
+
+def obey(args: list[str] | None) -> None:
+    """Parse, run, report."""
     command: Any = tyro.cli(
         Command,  # type: ignore[arg-type]
         prog="trainer",
@@ -42,7 +47,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         args=args,
         config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
     )
-    guarded(lambda: report(command, work(command) if isinstance(command, Worker) else run(command)))
+    report(command, work(command) if isinstance(command, Worker) else run(command))
 
 
 def report(command: Any, result: dict[str, Any]) -> None:

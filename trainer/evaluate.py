@@ -1,11 +1,12 @@
 """Is the reward model right on held-out rankings, and is the policy better on held-out prompts?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from preferences import intervals
 from preferences.errors import RankloopError
@@ -77,7 +78,7 @@ def split_like(scores: Sequence[float], ranked: Sequence[Ranked]) -> list[list[f
 
 
 def accuracy(ranked: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> Interval:
-    """Share of decided pairs that the scores order like the rankings (equal scores count one half), by bootstrap over prompts."""
+    """Share of decided pairs that the scores order like the rankings; equal scores count one half."""
     hits: dict[str, float] = {}
     trials: dict[str, float] = {}
     for r, row in zip(ranked, scores, strict=True):
@@ -88,9 +89,7 @@ def accuracy(ranked: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> Int
     return intervals.ratio(list(hits.values()), list(trials.values()))
 
 
-def evaluate_policy(
-    config: EvaluatePolicy, store: Store, base: Base, beat: Callable[[], object] = lambda: None
-) -> dict[str, Any]:
+def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[str, Any]:
     """{"prompts", "policy", "against", and for each of the two {"length", "eos_rate", "score"}, "win_rate", "queued"}."""
     study = open_study(store, config.study)
     policy = _policy_of(store, config.adapter)
@@ -100,7 +99,8 @@ def evaluate_policy(
         raise RankloopError(f"Study {study.name!r} has no held-out prompts; import more with `labeler import prompts`.")
     roles = Roles(base)
     k = config.k or study.k
-    answers = [respond(config, store, roles, [one], prompts, k, beat) for one in (policy, against)]
+    with tqdm(total=2 * k * len(prompts), desc="sample", unit="answer") as bar:
+        answers = [respond(config, store, roles, [one], prompts, k, bar.update) for one in (policy, against)]
     result: dict[str, Any] = {"prompts": len(prompts), "policy": policy.name, "against": against.name}
     scores = []
     model = RewardModel.load(roles, "reward", config.reward) if config.reward else None
@@ -131,4 +131,6 @@ def _policy_of(store: Store, adapter: Path) -> Any:
     for policy in store.policies.all():
         if policy.adapter == str(adapter.resolve()):
             return policy
-    raise RankloopError(f"{adapter} is not the adapter of a policy in this database; give the 'adapter' folder of its run.")
+    raise RankloopError(
+        f"{adapter} is not the adapter of a policy in this database; give the 'adapter' folder of its run."
+    )

@@ -19,6 +19,7 @@ from preferences.errors import RankloopError
 from preferences.records import Policy, Prompt, Study
 from preferences.store import Store
 from trainer.batches import Example, chunks, micro_batches
+from trainer.experience import Rollout, Targets, check_first
 from trainer.models import Base
 from trainer.policies import load_policy, sampling_policies
 from trainer.ppo_math import (
@@ -38,10 +39,6 @@ from trainer.rollout import Sampling, generate
 from trainer.runs import Run
 from trainer.scoring import RewardModel
 from trainer.stage import Stage, open_study, register
-
-
-class RatioOff(RankloopError):
-    """The untrained policy does not reproduce its own rollout, so training on it would be noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,33 +106,11 @@ class Ppo(Stage):
             raise RankloopError("; ".join(wrong) + ".")
 
 
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """B answers and what the frozen roles say of them. Tensors are (B, R), but `scores` (B,), normalised; `mask` True: token."""
-
-    examples: list[Example]
-    texts: list[str]
-    finished: list[bool]
-    mask: Tensor
-    old: Tensor
-    reference: Tensor
-    values: Tensor
-    scores: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """(B, R) what the updates aim at."""
-
-    advantages: Tensor
-    returns: Tensor
-
-
 def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
     """Train, save the policy's adapter, register the policy; {"policy", "adapter", "kl", "scores", "iterations"}."""
     study = open_study(store, config.study)
     start = store.policies.get(config.start) if config.start else sampling_policies(store, study, base)[-1]
-    prompts = [prompt for prompt in store.prompts.all("train", study.id)]
+    prompts = store.prompts.all("train", study.id)
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no training prompts; import some with `labeler import prompts`.")
     run = Run(config.out)
@@ -184,10 +159,10 @@ class PpoTrainer:
         iterations = config.iterations
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda i: 1 - i / iterations)
 
-    def train(self, prompts: list[Prompt]) -> tuple[str, dict[str, float]]:
+    def train(self, prompts: list[Prompt]) -> tuple[str, dict[str, Any]]:
         """All iterations; how it ended ("finished" or "interrupted" by Ctrl-C) and the last metrics."""
         batches = endless(prompts, self.config.episodes, self.config.seed)
-        metrics: dict[str, float] = {}
+        metrics: dict[str, Any] = {}
         with tqdm(range(self.config.iterations), desc="ppo", unit="rollout") as bar:
             try:
                 for _ in bar:
@@ -264,7 +239,8 @@ class PpoTrainer:
 
     def update(self, rollout: Rollout, targets: Targets) -> dict[str, float]:
         """Epochs of minibatch updates; means of what they report. Raises RatioOff before the very first update."""
-        config, reports = self.config, []
+        config = self.config
+        reports: list[dict[str, float]] = []
         order = random.Random(config.seed * 1_000_003 + self.done)
         for _ in range(config.epochs):
             rows = order.sample(range(len(rollout.examples)), len(rollout.examples))
@@ -309,7 +285,9 @@ class PpoTrainer:
                 "objective/entropy": spread, "val/ratio": ratio, "val/ratio_off": (ratio - 1).abs(),
             }  # fmt: skip
             for name, values_ in parts.items():
-                sums[name] = sums.get(name, torch.zeros_like(tokens, dtype=torch.float32)) + (values_.detach() * mask).sum()
+                sums[name] = (
+                    sums.get(name, torch.zeros_like(tokens, dtype=torch.float32)) + (values_.detach() * mask).sum()
+                )
         return {name: float(total / tokens) for name, total in sums.items()}
 
     def logprobs(self, states: Tensor, response_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -339,19 +317,6 @@ class PpoTrainer:
             "lr": self.optimizer.param_groups[0]["lr"],
             "beta": config.beta,
         }
-
-
-def check_first(ratio: float, rollout: Rollout, base: Base) -> None:
-    """Raises RatioOff unless, before any update, the policy gives its own rollout the log-probabilities it was drawn with,
-    and those of the reference, of which it is a copy. `ratio`: mean |ratio - 1| a token."""
-    tolerance = 1e-3 if base.quantization == "none" and base.device.type == "cpu" else 2e-2
-    kl = float(masked_mean(kl_k3(rollout.old, rollout.reference), rollout.mask))
-    if not (ratio <= tolerance and kl <= tolerance):
-        raise RatioOff(
-            f"Before the first update the policy's mean |ratio - 1| is {ratio:.2g} and its KL to the reference {kl:.2g} a "
-            f"token (at most {tolerance:g} is allowed), so the rollout and the training pass disagree; nothing was trained: "
-            "try --quantize none, or report the model."
-        )
 
 
 def endless(prompts: list[Prompt], size: int, seed: int) -> Iterator[list[Prompt]]:

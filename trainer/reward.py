@@ -22,7 +22,7 @@ from trainer.ranked import Ranked, data_hash, load_ranked
 from trainer.reward_loss import centering_loss, pairwise_loss
 from trainer.roles import Roles, lora_config
 from trainer.runs import Run
-from trainer.scoring import RewardModel, last_states, raw_scores
+from trainer.scoring import last_states, raw_scores
 from trainer.stage import Stage, open_study
 
 
@@ -50,6 +50,8 @@ class Reward(Stage):
     """Weight of the mean square of the scores."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    normalise_on: int = 64
+    """Training comparisons whose answers decide the zero and the unit of the scores, and the reported training accuracy."""
     token_budget: int = 4096
     """Tokens a micro-batch."""
 
@@ -64,17 +66,20 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
     ranked = [r for r in load_ranked(store, study, base, "train", config.include_simulated) if r.pairs]
     if len(ranked) < 2:
         hint = "" if config.include_simulated else " (rankings by simulated annotators need --include-simulated)"
-        raise RankloopError(f"Study {study.name!r} has {len(ranked)} training comparisons with a winner; rank more{hint}.")
+        raise RankloopError(
+            f"Study {study.name!r} has {len(ranked)} training comparisons with a winner; rank more{hint}."
+        )
     digest = data_hash(ranked)
     run = Run(config.out)
     run.start("reward", config, base, data_hash=digest, comparisons=len(ranked))
     trainer = RewardTrainer(config, base, ranked, run)
     state = trainer.train()
-    scores = trainer.scores()
+    judged = random.Random(config.seed).sample(ranked, min(config.normalise_on, len(ranked)))
+    scores = trainer.scores(judged)
     mean, std = float(np.mean(scores)), max(float(np.std(scores)), 1e-6)
     card = {"kind": "reward", "mean": mean, "std": std, "data_hash": digest, "comparisons": len(ranked)}
     trainer.roles.save("reward", run.adapter, card)
-    facts = {"train_accuracy": accuracy(ranked, split_like(scores, ranked)).value, "mean": mean, "std": std}
+    facts = {"train_accuracy": accuracy(judged, split_like(scores, judged)).value, "mean": mean, "std": std}
     run.finish(state, **facts)
     if state == "interrupted":
         raise KeyboardInterrupt
@@ -103,7 +108,7 @@ class RewardTrainer:
 
     def warm_start(self) -> None:
         """Fit the head alone: small data is better used by a convex problem first."""
-        states = self.all_states("warm start")
+        states = self.last_states(self.ranked, "warm start")
         loss = fit_head(self.head, states, pair_tensors(self.ranked, states.device), self.config.l2)
         self.run.log({"step": 0, "loss/probe": loss})
 
@@ -140,7 +145,7 @@ class RewardTrainer:
                 loss = pairwise_loss(scores, better, worse, share, weight) / len(batch)
                 penalty = self.config.centering * centering_loss(scores) * len(part) / len(batch)
                 (loss + penalty).backward()  # type: ignore[no-untyped-call]
-            total += float(loss)
+            total += loss.item()
             hits += float((scores[better] > scores[worse]).sum())
             pairs += len(better)
         return {"loss": total, "accuracy": hits / pairs}
@@ -154,9 +159,9 @@ class RewardTrainer:
             yield list(itertools.islice(stream, self.config.batch))
 
     @torch.no_grad()
-    def all_states(self, what: str) -> Tensor:
+    def last_states(self, ranked: Sequence[Ranked], what: str) -> Tensor:
         """(responses, hidden) fp32: the state after each answer's last token, in the order of the comparisons."""
-        examples = [example for r in self.ranked for example in r.examples]
+        examples = [example for r in ranked for example in r.examples]
         states = torch.zeros(len(examples), self.roles.hidden_size, device=self.roles.base.device)
         with tqdm(total=len(examples), desc=what, unit="answer") as bar, self.roles.routed("reward"):
             for rows in micro_batches([len(example) for example in examples], self.config.token_budget):
@@ -166,9 +171,9 @@ class RewardTrainer:
         return states
 
     @torch.no_grad()
-    def scores(self) -> list[float]:
-        """Raw scores of every training answer."""
-        return [float(score) for score in self.head(self.all_states("normalise")).squeeze(-1)]
+    def scores(self, ranked: Sequence[Ranked]) -> list[float]:
+        """Raw scores of these comparisons' answers."""
+        return [float(score) for score in self.head(self.last_states(ranked, "normalise")).squeeze(-1)]
 
 
 def pair_tensors(ranked: Sequence[Ranked], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def pairwise_loss(scores: Tensor, better: Tensor, worse: Tensor, share: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sum of cross entropies of "better beats worse" under Bradley-Terry (Ouyang et al. 2022, arXiv 2203.02155, eq. 1).
+    """Weighted sum of cross entropies of "better beats worse" under Bradley-Terry (arXiv 2203.02155, eq. 1).
 
     `scores` (responses,); `better`, `worse` (pairs,) index them; `share` (pairs,): the part of the rankings that put
     `better` first (1 for one ranking); `weight` (pairs,): 1 / C(K, 2) of the pair's comparison.

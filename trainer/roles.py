@@ -40,7 +40,8 @@ class Route:
 def adapter_delta(layer: Any, role: str, x: Tensor) -> Tensor:
     """What LoRA adds for one role: B(A(x)) * scale, in the adapter's own precision."""
     a, b = layer.lora_A[role], layer.lora_B[role]
-    return b(a(x.to(a.weight.dtype))) * layer.scaling[role]
+    delta: Tensor = b(a(x.to(a.weight.dtype))) * layer.scaling[role]
+    return delta
 
 
 def routed_forward(layer: Any, route: Route, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -61,7 +62,7 @@ class Roles:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.peft: PeftModel | None = None
-        self.heads = nn.ModuleDict()
+        self.heads: dict[str, nn.Linear] = {}
         self.route = Route()
 
     # -- making, copying, saving -------------------------------------------------------------------------------------
@@ -134,7 +135,8 @@ class Roles:
     def train_only(self, *roles: str) -> None:
         """Gradients for these roles and for nothing else."""
         assert self.peft is not None, "There is no adapter to train."
-        for parameter in (*self.peft.parameters(), *self.heads.parameters()):
+        heads = [parameter for head in self.heads.values() for parameter in head.parameters()]
+        for parameter in (*self.peft.parameters(), *heads):
             parameter.requires_grad_(False)
         for role in roles:
             for parameter in self.parameters(role):
@@ -175,7 +177,8 @@ class Roles:
                 input_ids=batch.decoder_ids, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
             )[0]
         index = batch.positions[:, :, None].expand(-1, -1, states.shape[-1])
-        return states.gather(1, index)
+        gathered: Tensor = states.gather(1, index)
+        return gathered
 
     def logits(self, states: Tensor) -> Tensor:
         """(..., vocabulary) in fp32, from states."""
@@ -195,7 +198,9 @@ class Roles:
 
     def _patch(self) -> None:
         for layer in self._layers():
-            layer.forward = lambda x, *args, _layer=layer, **kwargs: routed_forward(_layer, self.route, x, *args, **kwargs)
+            layer.forward = lambda x, *args, _layer=layer, **kwargs: routed_forward(
+                _layer, self.route, x, *args, **kwargs
+            )
 
     def _load_state(self, role: str, state: dict[str, Tensor]) -> None:
         result = set_peft_model_state_dict(self.peft, state, adapter_name=role)

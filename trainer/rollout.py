@@ -76,7 +76,7 @@ def generate(
     keys: Sequence[Sequence[int]],
     sampling: Sampling,
     token_budget: int,
-    on_rows: Callable[[int], object] = lambda rows: None,
+    on_rows: Callable[[int], object] = lambda _: None,
 ) -> list[Sample]:
     """One answer a prompt (token ids), in the given order; `keys[i]` seeds row i, so its answer does not depend on its batch.
 

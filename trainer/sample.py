@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from preferences.records import Policy, Prompt, Response, Study
 from preferences.store import Store
+from trainer.batches import chunks
 from trainer.models import Base
 from trainer.policies import load_policy, sampling_policies
 from trainer.roles import Roles
@@ -15,6 +16,7 @@ from trainer.rollout import Sampling, generate
 from trainer.stage import Stage, open_study
 
 RESAMPLES = 3
+STORED_AT_ONCE = 64  # prompts: what Ctrl-C can lose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +56,23 @@ def sample(config: SampleStage, store: Store, base: Base) -> dict[str, Any]:
     study = open_study(store, config.study)
     policies = sampling_policies(store, study, base)
     prompts = store.studies.prompts_without_comparison(study, config.prompts or 10**9)
-    roles = Roles(base)
-    responses = respond(config, store, roles, policies, prompts, config.k or study.k)
-    comparisons = queue(store, study, prompts, responses)
-    return {
-        "prompts": len(prompts), "responses": sum(map(len, responses)), "comparisons": comparisons,
-        "policies": [policy.name for policy in policies],
-    }  # fmt: skip
+    roles, k, count, comparisons = Roles(base), config.k or study.k, 0, 0
+    with tqdm(total=len(prompts) * k, desc="sample", unit="answer") as bar:
+        for part in chunks(prompts, STORED_AT_ONCE):
+            responses = respond(config, store, roles, policies, part, k, bar.update)
+            comparisons += queue(store, study, part, responses)
+            count += sum(map(len, responses))
+    names = [policy.name for policy in policies]
+    return {"prompts": len(prompts), "responses": count, "comparisons": comparisons, "policies": names}
 
 
 def respond(
     config: SampleStage, store: Store, roles: Roles, policies: Sequence[Policy], prompts: Sequence[Prompt], k: int,
-    beat: Callable[[], object] = lambda: None,
+    on_rows: Callable[[int], object],
 ) -> list[list[Response]]:  # fmt: skip
-    """K stored responses a prompt, shared evenly between the policies; a repeated text is drawn again at most three times.
+    """K stored responses a prompt, shared evenly between the policies; a repeated text is drawn again at most thrice.
 
-    `beat` is called after each batch.
+    `on_rows` hears how many answers have just ended, those drawn again left out.
     """
     answers: dict[str, list[Response]] = {prompt.id: [] for prompt in prompts}
     counts = {(p.id, q.id): len(store.responses.of_prompt(p.id, q.id)) for p in prompts for q in policies}
@@ -79,28 +82,28 @@ def respond(
             policy = policies[number % len(policies)]
             slots.append(Slot(prompt, policy, counts[prompt.id, policy.id]))
             counts[prompt.id, policy.id] += 1
-    with tqdm(total=len(slots), desc="sample", unit="answer", disable=not slots) as bar:
-        while slots:
-            drawn = draw(config, roles, slots, lambda rows: (bar.update(rows), beat()))
-            repeated = []
-            for slot, response in zip(slots, drawn, strict=True):
-                known = any(response.text == other.text for other in answers[slot.prompt.id])
-                if known and slot.tries < RESAMPLES:
-                    slot.tries += 1
-                    slot.index = counts[slot.prompt.id, slot.policy.id]
-                    counts[slot.prompt.id, slot.policy.id] += 1
-                    repeated.append(slot)
-                else:
-                    answers[slot.prompt.id].append(response)
-            slots = repeated
-            bar.total += len(slots)
+    for _ in range(1 + RESAMPLES):
+        drawn = draw(config, roles, slots, on_rows)
+        repeated = []
+        for slot, response in zip(slots, drawn, strict=True):
+            known = any(response.text == other.text for other in answers[slot.prompt.id])
+            if known and slot.tries < RESAMPLES:
+                slot.tries += 1
+                slot.index = counts[slot.prompt.id, slot.policy.id]
+                counts[slot.prompt.id, slot.policy.id] += 1
+                repeated.append(slot)
+            else:
+                answers[slot.prompt.id].append(response)
+        slots, on_rows = repeated, _ignore
     store.responses.add(response for prompt in prompts for response in answers[prompt.id])
     return [answers[prompt.id] for prompt in prompts]
 
 
-def draw(
-    config: SampleStage, roles: Roles, slots: Sequence[Slot], on_rows: Callable[[int], object]
-) -> list[Response]:
+def _ignore(rows: int) -> None:
+    """Nobody counts these rows."""
+
+
+def draw(config: SampleStage, roles: Roles, slots: Sequence[Slot], on_rows: Callable[[int], object]) -> list[Response]:
     """One response a slot, in order."""
     base, sampling = roles.base, config.sampling()
     drawn: list[Response | None] = [None] * len(slots)
@@ -124,7 +127,6 @@ def queue(store: Store, study: Study, prompts: Sequence[Prompt], responses: Sequ
     """Comparisons of each prompt's responses; how many there are (a prompt whose answers are all equal gives none)."""
     with store.write():
         made = [
-            store.comparisons.add(study, prompt.id, answers)
-            for prompt, answers in zip(prompts, responses, strict=True)
+            store.comparisons.add(study, prompt.id, answers) for prompt, answers in zip(prompts, responses, strict=True)
         ]
     return sum(comparison is not None for comparison in made)

@@ -38,7 +38,7 @@ class RewardModel:
 
     @torch.no_grad()
     def score_all(
-        self, examples: Sequence[Example], token_budget: int, on_rows: Callable[[int], object] = lambda rows: None
+        self, examples: Sequence[Example], token_budget: int, on_rows: Callable[[int], object] = lambda _: None
     ) -> list[float]:
         """Normalised scores in the given order."""
         scores = torch.zeros(len(examples))

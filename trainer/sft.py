@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from preferences.errors import RankloopError
 from preferences.exchange import check_demonstration, read_jsonl
 from preferences.store import Store
 from trainer.models import Base
@@ -45,7 +46,8 @@ class Sft(Stage):
     """Let this policy answer the study's prompts from now on."""
 
     def __post_init__(self) -> None:
-        assert self.epochs > 0 and self.lr > 0 and self.batch > 0, "epochs, lr and batch must be above 0."
+        if self.epochs <= 0 or self.lr <= 0 or self.batch < 1:
+            raise RankloopError("epochs and lr must be above 0 and batch at least 1.")
 
 
 @dataclass

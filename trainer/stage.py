@@ -47,7 +47,7 @@ def open_base(stage: Stage) -> Base:
 
 
 def default_device_name() -> str:
-    """"cuda" or "cpu"."""
+    """ "cuda" or "cpu"."""
     return default_device().type
 
 

@@ -13,6 +13,7 @@ from threading import Event, Thread
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from preferences.cli import open_store
 from preferences.errors import RankloopError
@@ -94,7 +95,8 @@ def top_up(config: Worker, store: Store, study: Study, roles: Roles) -> int:
     """Answer a few more prompts, those asked about least first; how many comparisons that gave."""
     policies = sampling_policies(store, study, roles.base)
     prompts = store.studies.least_compared_prompts(study, config.prompts or config.prompts_at_once)
-    responses = respond(config, store, roles, policies, prompts, config.k or study.k)
+    with tqdm(total=len(prompts) * (config.k or study.k), desc="sample", unit="answer") as bar:
+        responses = respond(config, store, roles, policies, prompts, config.k or study.k, bar.update)
     return queue(store, study, prompts, responses)
 
 
@@ -120,7 +122,8 @@ def stage_of(job: Job, db: Path) -> Stage:
     if unknown:
         raise RankloopError(f"Stage {job.kind} has no option {sorted(unknown)[0]!r}.")
     values = {name: Path(v) if "Path" in known[name] and v is not None else v for name, v in job.spec.items()}
-    return kind(**{**values, "db": db})
+    options: dict[str, Any] = {**values, "db": db}
+    return kind(**options)
 
 
 @contextmanager
