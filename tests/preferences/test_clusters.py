@@ -68,8 +68,8 @@ def test_known_clusters_stay_and_the_most_similar_one_is_joined() -> None:
     known = [("a b c d e f", "left"), ("c d e f g h", "right"), ("x y z", "far")]
     for order in (known, known[::-1]):  # and other words, since sets have no order
         for tail in "123456789":
-            there = [(re.sub(r"(\w)", rf"\1{tail}", text), label) for text, label in order]
-            text = re.sub(r"(\w)", rf"\1{tail}", "b c d e f g h")
+            there = [(re.sub(r"(\w)", rf"\g<1>{tail}", text), label) for text, label in order]
+            text = re.sub(r"(\w)", rf"\g<1>{tail}", "b c d e f g h")
             assert cluster(there, {"1": text}) == {"1": "right"}  # similarity 4/5, to "left" 3/6
     assert cluster(known, {"1": "a b c d e f!", "2": "c d e f g h?", "3": "b c d e f g", "4": "q"}) in (
         {"1": "left", "2": "left", "3": "left", "4": "4"},
