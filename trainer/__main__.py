@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from typing import Annotated, Any, NoReturn
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -40,6 +41,9 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 def obey(args: list[str] | None) -> None:
     """Parse, run, report."""
+    warnings.filterwarnings(
+        "ignore", "`is_gradient_checkpointing`", FutureWarning
+    )  # peft asks transformers the old way
     command: Any = tyro.cli(
         Command,  # type: ignore[arg-type]
         prog="trainer",

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import TrainerCallback
+from datasets.utils.logging import disable_progress_bar
+from tqdm import tqdm
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -50,16 +52,30 @@ class Sft(Stage):
             raise RankloopError("epochs and lr must be above 0 and batch at least 1.")
 
 
-@dataclass
-class MetricsLog(TrainerCallback):  # type: ignore[misc]
-    """Every log line of the trainer goes to the run's metrics.jsonl."""
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """A bar on standard error (the trainer's own writes to standard output) and a line of metrics.jsonl a step."""
 
-    run: Run
-    seen: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Now the number of steps is known."""
+        self.bar = tqdm(total=state.max_steps, desc="sft", unit="step")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """One step further."""
+        self.bar.update()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:  # noqa: ARG002
-        """Keep one log line."""
+        """Keep and show what the trainer reports."""
         self.run.log({"step": state.global_step, **(logs or {})})
+        if logs and "loss" in logs:
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.2f}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """The bar stays where it is."""
+        self.bar.close()
 
 
 def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
@@ -70,14 +86,16 @@ def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     run = Run(config.out)
     run.start("sft", config, base, data_hash=data_hash, demonstrations=len(records))
     set_seed(config.seed)
+    disable_progress_bar()
     trainer = SFTTrainer(
         model=base.model,
         args=arguments(config, base),
         train_dataset=Dataset.from_list([tokenize(base, record["messages"]) for record in records]),
         processing_class=base.tokenizer,
         peft_config=lora_config(base, config.rank, config.alpha),
-        callbacks=[MetricsLog(run)],
+        callbacks=[Progress(run)],
     )
+    trainer.remove_callback(PrinterCallback)
     state = "finished"
     try:
         result = trainer.train()
@@ -111,5 +129,5 @@ def arguments(config: Sft, base: Base) -> SFTConfig:
         per_device_train_batch_size=config.batch, lr_scheduler_type="linear", warmup_steps=2, logging_steps=1,
         save_strategy="no", report_to=[], seed=config.seed, completion_only_loss=True, max_length=config.max_tokens,
         train_sampling_strategy="group_by_length", use_cpu=base.device.type == "cpu", bf16=False, fp16=False,
-        gradient_checkpointing=False, dataloader_pin_memory=False, max_grad_norm=1.0,
+        gradient_checkpointing=False, disable_tqdm=True, dataloader_pin_memory=False, max_grad_norm=1.0,
     )  # fmt: skip
