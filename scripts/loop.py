@@ -58,10 +58,10 @@ class Size:
 
     prompts: int | None = None
     tokens: int = 48
-    sft: dict[str, Any] = field(default_factory=lambda: {"epochs": 2.0})
+    sft: dict[str, Any] = field(default_factory=dict)
     reward: dict[str, Any] = field(default_factory=lambda: {"epochs": 0.5})
     ppo: dict[str, Any] = field(
-        default_factory=lambda: {"iterations": 10, "episodes": 32, "minibatches": 2, "lr": 2e-4, "value_lr": 4e-4}
+        default_factory=lambda: {"iterations": 8, "episodes": 32, "minibatches": 2, "lr": 2e-4, "value_lr": 4e-4}
     )
 
 

@@ -19,7 +19,7 @@ from preferences.store import Store
 from trainer.models import Base
 from trainer.roles import lora_config, write_card
 from trainer.runs import Run, check_free
-from trainer.stage import Stage, open_study, register
+from trainer.stage import Stage, check_name, open_study, register
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Sft(Stage):
     """JSONL of {messages: [..., the last an assistant's]}."""
     name: str | None = None
     """Name of the policy; default the run folder's."""
-    epochs: float = 2.0
+    epochs: float = 1.5
     """Passes over the demonstrations."""
     lr: float = 2e-4
     """Peak learning rate; linear decay."""
@@ -80,7 +80,13 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     """Train, save the adapter, register the policy; {"policy", "adapter", "loss", "demonstrations"}."""
+    if base.is_encoder_decoder:
+        raise RankloopError(
+            f"SFT is for decoder-only models, and {base.id} is an encoder-decoder; PPO starts from it as it is."
+        )
+    study, name = open_study(store, config.study), config.name or config.out.name
     check_free(config.out)
+    check_name(store, name)
     records = read_jsonl(config.demonstrations, check_demonstration)
     data_hash = hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()[:16]
     run = Run(config.out)
@@ -107,8 +113,6 @@ def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     if state == "interrupted":
         run.finish(state)
         raise KeyboardInterrupt
-    study = open_study(store, config.study)
-    name = config.name or config.out.name
     policy = register(store, study, name, "sft", base, run.adapter, config.sample_next, data_hash=data_hash)
     loss = float(result.training_loss)
     run.finish(policy=policy.id, loss=loss)
