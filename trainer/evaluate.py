@@ -11,6 +11,7 @@ from tqdm import tqdm
 from preferences import intervals
 from preferences.errors import RankloopError
 from preferences.intervals import Interval
+from preferences.records import Policy, Split
 from preferences.store import Store
 from trainer.models import Base
 from trainer.ranked import Ranked, load_ranked
@@ -26,7 +27,7 @@ class EvaluateReward(Stage):
 
     adapter: Path
     """The 'adapter' folder of a reward run."""
-    split: str = "heldout"
+    split: Split = "heldout"
     """Which prompts: heldout or train."""
     include_simulated: bool = False
     """Judge by the rankings of simulated annotators too."""
@@ -93,17 +94,17 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[st
     """{"prompts", "policy", "against", and for each of the two {"length", "eos_rate", "score"}, "win_rate", "queued"}."""
     study = open_study(store, config.study)
     policy = _policy_of(store, config.adapter)
-    against = store.policies.get(config.against or policy.parent or "")
-    prompts = store.prompts.all("heldout", study.id)
+    against = store.policies.get(config.against or _parent(policy))
+    prompts = store.prompts.all("heldout", study.id)[: config.prompts]
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no held-out prompts; import more with `labeler import prompts`.")
     roles = Roles(base)
+    model = RewardModel.load(roles, "reward", config.reward) if config.reward else None
     k = config.k or study.k
     with tqdm(total=2 * k * len(prompts), desc="sample", unit="answer") as bar:
         answers = [respond(config, store, roles, [one], prompts, k, bar.update) for one in (policy, against)]
     result: dict[str, Any] = {"prompts": len(prompts), "policy": policy.name, "against": against.name}
     scores = []
-    model = RewardModel.load(roles, "reward", config.reward) if config.reward else None
     for name, rows in zip(("new", "old"), answers, strict=True):
         flat = [response for row in rows for response in row]
         facts: dict[str, Any] = {
@@ -127,7 +128,15 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[st
     return result
 
 
-def _policy_of(store: Store, adapter: Path) -> Any:
+def _parent(policy: Policy) -> str:
+    if policy.parent is None:
+        raise RankloopError(
+            f"Policy {policy.name!r} was not trained from another policy; give --against a policy's name."
+        )
+    return policy.parent
+
+
+def _policy_of(store: Store, adapter: Path) -> Policy:
     for policy in store.policies.all():
         if policy.adapter == str(adapter.resolve()):
             return policy

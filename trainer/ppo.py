@@ -16,10 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from preferences.errors import RankloopError
-from preferences.records import Policy, Prompt, Study
+from preferences.records import Policy, Prompt
 from preferences.store import Store
 from trainer.batches import Example, chunks, micro_batches
-from trainer.experience import Rollout, Targets, check_first
+from trainer.experience import RatioOff, Rollout, Targets, check_first
 from trainer.models import Base
 from trainer.policies import load_policy, sampling_policies
 from trainer.ppo_math import (
@@ -36,9 +36,14 @@ from trainer.ppo_math import (
 )
 from trainer.roles import Roles, lora_config
 from trainer.rollout import Sampling, generate
-from trainer.runs import Run
+from trainer.runs import Run, check_free
 from trainer.scoring import RewardModel
-from trainer.stage import Stage, open_study, register
+from trainer.stage import Stage, check_name, open_study, register
+
+POSITIVE = (
+    "iterations", "episodes", "epochs", "minibatches", "lr", "value_lr", "clip", "value_clip", "score_clip",
+    "max_grad_norm", "temperature", "max_new_tokens", "token_budget", "sample_budget", "rank",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +100,14 @@ class Ppo(Stage):
     """Let the new policy answer the study's prompts from now on."""
 
     def __post_init__(self) -> None:
-        wrong = [
-            f"{name} must be above 0, not {getattr(self, name)}"
-            for name in ("iterations", "episodes", "epochs", "minibatches", "lr", "value_lr", "clip", "value_clip")
-            if getattr(self, name) <= 0
-        ]
+        values = {name: getattr(self, name) for name in self.__slots__}
+        wrong = [f"{name} must be above 0, not {values[name]}" for name in POSITIVE if values[name] <= 0]
+        for name in ("beta", "missing_eos_penalty"):
+            if values[name] < 0:
+                wrong.append(f"{name} must be at least 0, not {values[name]}")
+        for name in ("gamma", "lam"):
+            if not 0 <= values[name] <= 1:
+                wrong.append(f"{name} must be from 0 to 1, not {values[name]}")
         if self.episodes < self.minibatches:
             wrong.append(f"episodes ({self.episodes}) must be at least minibatches ({self.minibatches})")
         if wrong:
@@ -108,34 +116,34 @@ class Ppo(Stage):
 
 def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
     """Train, save the policy's adapter, register the policy; {"policy", "adapter", "kl", "scores", "iterations"}."""
-    study = open_study(store, config.study)
+    study, name = open_study(store, config.study), config.name or config.out.name
+    check_free(config.out)
+    check_name(store, name)
     start = store.policies.get(config.start) if config.start else sampling_policies(store, study, base)[-1]
     prompts = store.prompts.all("train", study.id)
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no training prompts; import some with `labeler import prompts`.")
     run = Run(config.out)
+    trainer = PpoTrainer(config, base, start, run)  # refuses a wrong adapter, before anything is written
     run.start("ppo", config, base, parent=start.id, prompts=len(prompts))
-    trainer = PpoTrainer(config, base, start, run)
-    state, metrics = trainer.train(prompts)
+    try:
+        state, metrics = trainer.train(prompts)
+    except RatioOff as error:
+        run.finish("failed", error=str(error))
+        raise
     card = {"kind": "ppo", "parent": start.id, "iterations": trainer.done}
     trainer.roles.save("policy", run.adapter, card)
     if state == "interrupted":
         run.finish(state, iterations=trainer.done)
         raise KeyboardInterrupt
-    policy = _register(config, store, study, base, run, start, trainer.reward.card)
+    facts = {"parent": start.id, "data_hash": str(trainer.reward.card.get("data_hash", ""))}
+    settings = run.config()["config"]
+    policy = register(store, study, name, "ppo", base, run.adapter, config.sample_next, config=settings, **facts)
     run.finish(policy=policy.id, iterations=trainer.done, **metrics)
     return {
         "policy": policy.name, "adapter": str(run.adapter), "iterations": trainer.done,
         "kl": metrics["objective/kl"], "scores": metrics["objective/scores"],
     }  # fmt: skip
-
-
-def _register(
-    config: Ppo, store: Store, study: Study, base: Base, run: Run, start: Policy, reward: dict[str, Any]
-) -> Policy:
-    name = config.name or config.out.name
-    facts = {"parent": start.id, "data_hash": str(reward.get("data_hash", "")), "config": run.config()["config"]}
-    return register(store, study, name, "ppo", base, run.adapter, config.sample_next, **facts)
 
 
 class PpoTrainer:
@@ -281,8 +289,8 @@ class PpoTrainer:
             ratio = (logprobs - old).detach().exp()
             parts = {
                 "loss/policy_avg": surrogate, "loss/value_avg": squared, "policy/clipfrac_avg": clipped,
-                "policy/value_clipfrac_avg": kept, "policy/approxkl_avg": (logprobs - old) ** 2 / 2,
-                "objective/entropy": spread, "val/ratio": ratio, "val/ratio_off": (ratio - 1).abs(),
+                "val/clipfrac_avg": kept, "policy/approxkl_avg": (logprobs - old) ** 2 / 2,
+                "policy/entropy_avg": spread, "val/ratio": ratio, "val/ratio_off": (ratio - 1).abs(),
             }  # fmt: skip
             for name, values_ in parts.items():
                 sums[name] = (
@@ -305,6 +313,8 @@ class PpoTrainer:
         return {
             "objective/kl": float(kl.mean()),
             "objective/kl_k3": float(k3.mean()),
+            "objective/entropy": float(-rollout.old.sum(1).mean()),
+            "objective/non_score_reward": float(-config.beta * kl.mean()),
             "objective/scores": float(rollout.scores.mean()),
             "objective/scores_std": float(rollout.scores.std(correction=0)),
             "objective/rlhf_reward": float((rollout.scores - config.beta * kl).mean()),

@@ -32,9 +32,8 @@ class Run:
         return self.folder / ADAPTER
 
     def start(self, stage: str, config: Any, base: Base, **facts: Any) -> None:
-        """Make the folder and write what decides the result. Raises RunExists."""
+        """Make the folder and write what decides the result. Raises RunExists, or RankloopError if it cannot be written."""
         check_free(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         document = {
             "stage": stage,
             "state": "started",
@@ -46,7 +45,11 @@ class Run:
             "started": time.time(),
             **facts,
         }
-        self._write(document)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write(document)
+        except OSError as error:
+            raise RankloopError(f"{self.folder} cannot be written ({error}); give another --out.") from error
 
     def log(self, values: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl."""
@@ -54,7 +57,7 @@ class Run:
             file.write(json.dumps({"time": time.time(), **values}) + "\n")
 
     def finish(self, state: str = "finished", **facts: Any) -> None:
-        """Record how the run ended ("finished" or "interrupted") and what came out."""
+        """Record how the run ended ("finished", "interrupted" or "failed") and what came out."""
         self._write({**self.config(), "state": state, "ended": time.time(), **facts})
 
     def config(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from preferences.errors import RankloopError
 from preferences.records import Policy, Prompt, Response, Study
 from preferences.store import Store
 from trainer.batches import chunks
@@ -35,6 +36,13 @@ class SampleStage(Stage):
     """Answers are cut after this many tokens."""
     token_budget: int = 6144
     """Prompt and answer tokens sampled at once."""
+
+    def __post_init__(self) -> None:
+        self.sampling()
+        if self.k is not None and not 2 <= self.k <= 9:
+            raise RankloopError(f"k must be from 2 to 9, not {self.k}.")
+        if self.prompts is not None and self.prompts < 1:
+            raise RankloopError(f"prompts must be at least 1, not {self.prompts}.")
 
     def sampling(self) -> Sampling:
         """How answers are drawn."""
@@ -75,7 +83,7 @@ def respond(
     `on_rows` hears how many answers have just ended, those drawn again left out.
     """
     answers: dict[str, list[Response]] = {prompt.id: [] for prompt in prompts}
-    counts = {(p.id, q.id): len(store.responses.of_prompt(p.id, q.id)) for p in prompts for q in policies}
+    counts = {(p.id, q.id): next_index(store, p, q) for p in prompts for q in policies}
     slots = []
     for prompt in prompts:
         for number in range(k):
@@ -97,6 +105,11 @@ def respond(
         slots, on_rows = repeated, _ignore
     store.responses.add(response for prompt in prompts for response in answers[prompt.id])
     return [answers[prompt.id] for prompt in prompts]
+
+
+def next_index(store: Store, prompt: Prompt, policy: Policy) -> int:
+    """The number of the next sample; not their count, since those drawn again leave gaps."""
+    return 1 + max((response.sample_index for response in store.responses.of_prompt(prompt.id, policy.id)), default=-1)
 
 
 def _ignore(rows: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from filelock import FileLock, Timeout
 
+from preferences.errors import NameTaken
 from preferences.records import Policy, PolicyKind, Study, content_id
 from preferences.store import Store
 from trainer.embedded import EMBEDDED, cache_folder
@@ -66,11 +67,17 @@ def device_lock(device: str) -> Iterator[None]:
         lock.release()
 
 
+def check_name(store: Store, name: str) -> None:
+    """Raises NameTaken if a policy has that name: before the training rather than after it."""
+    if store.policies.find(name):
+        raise NameTaken(f"There is a policy named {name!r} already; choose another --name.")
+
+
 def register(
     store: Store, study: Study, name: str, kind: PolicyKind, base: Base, adapter: Path, next_: bool, **fields: Any
 ) -> Policy:
     """The policy row of a trained adapter; from now on it answers the study's prompts if `next_`."""
-    ident = content_id("policy", kind, base.identity, str(adapter.resolve()), fields.get("data_hash", ""))
+    ident = content_id("policy", kind, base.identity, str(adapter.resolve()), fields.get("data_hash", ""), name)
     with store.write():
         policy = store.policies.add(
             Policy(ident, name, kind, base.id, base.quantization, str(adapter.resolve()), **fields)

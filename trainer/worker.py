@@ -5,12 +5,14 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from tqdm import tqdm
@@ -30,6 +32,7 @@ NICENESS = 15
 ACTIVE_SECONDS = 30 * 60
 HEARTBEAT_SECONDS = 5
 STALE_SECONDS = 60
+OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,29 +104,53 @@ def top_up(config: Worker, store: Store, study: Study, roles: Roles) -> int:
 
 
 def do_job(config: Worker, store: Store, job: Job) -> None:
-    """Run a job's stage; a user's mistake fails the job with its sentence, and the worker goes on."""
+    """Run a job's stage; whatever goes wrong fails the job with a sentence, and the worker goes on."""
     try:
-        stage = stage_of(job, config.db)
+        stage = stage_of(job, config)
         with beating(store, job), device_lock(default_device_name()):
             execute(stage, store, load_base(stage.model, stage.quantize))
-    except (RankloopError, torch.OutOfMemoryError) as error:
+    except RankloopError as error:
         store.jobs.finish(job, str(error))
+    except Exception as error:  # no memory, or a fault of this program: it costs the one job and is not tried again
+        traceback.print_exc()
+        store.jobs.finish(job, f"The stage failed ({type(error).__name__}: {error}); the worker's log says where.")
     else:
         store.jobs.finish(job)
 
 
-def stage_of(job: Job, db: Path) -> Stage:
-    """The options a job asks for. Raises RankloopError for an unknown stage or option."""
+def stage_of(job: Job, config: Worker) -> Stage:
+    """The options a job asks for. Raises RankloopError for an unknown stage and for a wrong or missing option."""
     if job.kind not in BY_NAME:
         raise RankloopError(f"There is no stage {job.kind!r}; a job's kind is one of {', '.join(BY_NAME)}.")
     kind = BY_NAME[job.kind]
-    known = {field.name: str(field.type) for field in fields(kind)}
-    unknown = set(job.spec) - set(known)
-    if unknown:
-        raise RankloopError(f"Stage {job.kind} has no option {sorted(unknown)[0]!r}.")
-    values = {name: Path(v) if "Path" in known[name] and v is not None else v for name, v in job.spec.items()}
-    options: dict[str, Any] = {**values, "db": db}
+    hints = get_type_hints(kind)
+    required = {field.name: field.default is MISSING for field in fields(kind) if field.name != "db"}
+    options: dict[str, Any] = {"db": config.db, **{name: getattr(config, name) for name in OWN}}
+    for name, value in job.spec.items():
+        if name not in required:
+            raise RankloopError(f"Stage {job.kind} has no option {name!r}.")
+        options[name] = typed(name, value, hints[name])
+    for name, needed in required.items():
+        if needed and name not in options:
+            raise RankloopError(f"Stage {job.kind} needs the option {name!r}.")
     return kind(**options)
+
+
+def typed(name: str, value: Any, hint: Any) -> Any:
+    """A JSON value as what the option takes: a text as a path, 1 as 1.0. Raises RankloopError."""
+    names = []
+    for choice in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        if get_origin(choice) is Literal:
+            if value in get_args(choice):
+                return value
+            names += [repr(word) for word in get_args(choice)]
+            continue
+        if type(value) is choice:
+            return value
+        if (choice, type(value)) in ((Path, str), (float, int)):
+            return choice(value)
+        names.append("None" if choice is type(None) else choice.__name__)
+    raise RankloopError(f"{name!r} must be {' or '.join(names)}, not {value!r}.")
 
 
 @contextmanager

@@ -9,6 +9,18 @@ from trainer.models import Base, load_base
 
 
 @pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder of these tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Device locks of their own: the tests wait for nobody's training."""
+    monkeypatch.setenv("RANKLOOP_CACHE", str(cache))
+
+
+@pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved tiny Llama."""
     return save_tiny_llama(tmp_path_factory.mktemp("llama"))

@@ -1,0 +1,188 @@
+"""Numbers about a reward model and about a policy, against counts by hand."""
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from preferences.errors import RankloopError
+from preferences.records import Policy, Study
+from preferences.store import Store
+from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, rank, save_adapter
+from trainer.evaluate import EvaluatePolicy, EvaluateReward, accuracy, evaluate_policy, evaluate_reward, split_like
+from trainer.models import Base, load_base
+from trainer.ranked import Ranked
+from trainer.roles import Roles, WrongAdapter
+from trainer.scoring import RewardModel
+
+INTERVAL = {"value", "low", "high", "n"}
+
+
+@pytest.fixture(scope="session")
+def adapters(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two policies and a reward model on the tiny Llama."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return {
+        "old": save_adapter(llama_folder, folder / "old", scale=0.2),
+        "new": save_adapter(llama_folder, folder / "new", seed=3, scale=0.2),
+        "reward": save_adapter(llama_folder, folder / "reward", seed=2, head=True),
+    }
+
+
+@pytest.fixture
+def fresh(llama_folder: Path) -> Callable[[], Base]:
+    """Loads the base anew: one that has adapters takes no others of the same names."""
+    return lambda: load_base(str(llama_folder), "none")
+
+
+def ranked(prompt: str, pairs: list[tuple[int, int, float]]) -> Ranked:
+    """A comparison of which only the pairs matter."""
+    return Ranked(prompt, [], [], pairs, [])
+
+
+def test_accuracy_by_hand() -> None:
+    """Right, wrong, undecided; three of two prompts right, two and a half wrong."""
+    one = ranked("p", [(0, 1, 1.0), (1, 2, 0.7)])
+    two = ranked("p", [(1, 0, 1.0)])
+    three = ranked("q", [(0, 1, 1.0), (0, 2, 1.0), (1, 2, 1.0)])
+    found = accuracy([one, two, three], [[2.0, 1.0, 1.0], [0.0, 5.0], [3.0, 2.0, 4.0]])
+    assert found.value == pytest.approx((1 + 0.5 + 1 + 1 + 0 + 0) / 6)
+    assert found.n == 6 and found.low <= found.value <= found.high
+
+
+def test_scores_are_dealt_out_in_order() -> None:
+    three, two = (Ranked("p", [None] * k, [], [], []) for k in (3, 2))  # type: ignore[list-item]
+    assert split_like([1.0, 2.0, 3.0, 4.0, 5.0], [three, two]) == [[1.0, 2.0, 3.0], [4.0, 5.0]]
+
+
+def test_a_reward_model_beside_its_baselines(
+    store: Store, study: Study, base: Base, adapters: dict[str, Path], fresh: Callable[[], Base]
+) -> None:
+    """Every count again, by hand, from the model's scores of the stored answers."""
+    prompts, tiers = add_prompts(store, study, 5, "heldout"), [[2], [0, 3], [1]]
+    shown = [[f"Tea {i}!", f"{'bread and ' * i} cheese.", "A long walk in the rain.", "Yes."] for i in range(5)]
+    for prompt, texts in zip(prompts, shown, strict=True):
+        rank(store, add_comparison(store, study, prompt, texts), tiers)
+    rank(store, add_comparison(store, study, add_prompts(store, study, 1)[0], ["a", "b"]), [[0], [1]])
+    found = evaluate_reward(EvaluateReward(db=store.path, adapter=adapters["reward"]), store, base)
+
+    model = RewardModel.load(Roles(fresh()), "judge", adapters["reward"])
+    hits, longer = [], []
+    for prompt, texts in zip(prompts, shown, strict=True):
+        scores = model.score_responses(store.responses.of_prompt(prompt.id), [prompt], 4096)
+        for upper, lower in combinations(tiers, 2):
+            for better in upper:
+                hits += [scores[better] > scores[worse] for worse in lower]
+                longer += [(np.sign(len(texts[better]) - len(texts[worse])) + 1) / 2 for worse in lower]
+    assert len(hits) == 25 and 0 < sum(hits) < 25
+    assert set(found["accuracy"]) == INTERVAL
+    assert found["accuracy"]["value"] == pytest.approx(np.mean(hits))
+    assert (found["accuracy"]["n"], found["ties"], found["prompts"]) == (25, 5, 5)
+    assert found["longer_wins"] == pytest.approx(np.mean(longer))
+    assert found["shorter_wins"] == pytest.approx(1 - np.mean(longer))
+    assert found["accuracy"]["low"] < found["accuracy"]["value"] < found["accuracy"]["high"]
+
+    train = evaluate_reward(EvaluateReward(db=store.path, adapter=adapters["reward"], split="train"), store, fresh())
+    assert train["accuracy"]["n"] == 1
+
+
+def test_a_reward_model_without_held_out_rankings(
+    store: Store, study: Study, base: Base, adapters: dict[str, Path], fresh: Callable[[], Base]
+) -> None:
+    options = EvaluateReward(db=store.path, adapter=adapters["reward"])
+    comparison = add_comparison(store, study, add_prompts(store, study, 1, "heldout")[0], ["a", "b"])
+    rank(store, comparison, [[0], [1]], annotator(store, "robot", simulated=True))
+    with pytest.raises(RankloopError, match=r"no decided pair in split heldout .*--include-simulated"):
+        evaluate_reward(options, store, base)
+    asked = EvaluateReward(db=store.path, adapter=adapters["reward"], include_simulated=True)
+    assert evaluate_reward(asked, store, fresh())["accuracy"]["n"] == 1
+    with pytest.raises(WrongAdapter, match="no score head"):
+        evaluate_reward(EvaluateReward(db=store.path, adapter=adapters["old"], include_simulated=True), store, base)
+
+
+@pytest.fixture
+def policies(store: Store, study: Study, base: Base, adapters: dict[str, Path]) -> tuple[Policy, Policy]:
+    """The newer one was trained from the older one; three held-out prompts and two others wait."""
+    add_prompts(store, study, 3, "heldout")
+    add_prompts(store, study, 2)
+    old = add_policy(store, study, base, adapters["old"], "old")
+    new = store.policies.add(
+        Policy("new", "new", "ppo", base.id, "none", str(adapters["new"].resolve()), parent=old.id)
+    )
+    return new, old
+
+
+def options_of(store: Store, adapters: dict[str, Path], **more: Any) -> EvaluatePolicy:
+    """Options of short answers."""
+    return EvaluatePolicy(**{"db": store.path, "adapter": adapters["new"], "max_new_tokens": 8, **more})
+
+
+def test_a_policy_against_the_one_it_came_from(
+    store: Store, base: Base, adapters: dict[str, Path], policies: tuple[Policy, Policy], fresh: Callable[[], Base]
+) -> None:
+    result = evaluate_policy(options_of(store, adapters, reward=adapters["reward"]), store, base)
+    assert set(result) == {"prompts", "policy", "against", "new", "old", "win_rate", "score_difference"}
+    assert (result["prompts"], result["policy"], result["against"]) == (3, "new", "old")
+    for side in ("new", "old"):
+        assert set(result[side]) == {"length", "eos_rate", "score"}
+        assert set(result[side]["score"]) == INTERVAL and result[side]["score"]["n"] == 3
+        assert 1 <= result[side]["length"] <= 8 and 0 <= result[side]["eos_rate"] <= 1
+    assert set(result["win_rate"]) == INTERVAL and 0 <= result["win_rate"]["value"] <= 1
+    difference = result["new"]["score"]["value"] - result["old"]["score"]["value"]
+    assert result["score_difference"]["value"] == pytest.approx(difference)
+    assert store.comparisons.all() == []
+
+    model = RewardModel.load(Roles(fresh()), "judge", adapters["reward"])
+    wins, means = [], []
+    for prompt in store.prompts.all("heldout"):
+        new, old = (
+            model.score_responses(store.responses.of_prompt(prompt.id, policy.id), [prompt], 4096)
+            for policy in policies
+        )
+        wins.append(np.mean([float(a > b) for a in new for b in old]))
+        means.append(np.mean(new))
+    assert result["win_rate"]["value"] == pytest.approx(np.mean(wins))
+    assert result["new"]["score"]["value"] == pytest.approx(np.mean(means), abs=1e-4)
+
+
+def test_answers_of_both_are_queued_mixed(
+    store: Store, study: Study, base: Base, adapters: dict[str, Path], policies: tuple[Policy, Policy]
+) -> None:
+    result = evaluate_policy(options_of(store, adapters, queue=True), store, base)
+    assert set(result) == {"prompts", "policy", "against", "new", "old", "queued"}
+    assert "score" not in result["new"]
+    queued = store.comparisons.all(study.id)
+    assert result["queued"] == len(queued) == 3
+    assert {comparison.prompt for comparison in queued} == {p.id for p in store.prompts.all("heldout")}
+    for comparison in queued:
+        by = [response.policy for response in store.responses.get_many(comparison.same).values()]
+        assert sorted(by) == sorted(policy.id for policy in policies for _ in range(2))
+    assert store.queue.waiting(study) == 3
+
+
+@pytest.mark.usefixtures("policies")
+def test_fewer_prompts_and_another_opponent(store: Store, base: Base, adapters: dict[str, Path]) -> None:
+    result = evaluate_policy(options_of(store, adapters, prompts=2, k=2, against="new"), store, base)
+    assert (result["prompts"], result["against"]) == (2, "new")
+    assert len(store.responses.of_policy("new")) == 2 * 2 * 2
+
+
+def test_what_a_policy_cannot_be_evaluated_with(
+    store: Store, base: Base, adapters: dict[str, Path], policies: tuple[Policy, Policy], tmp_path: Path
+) -> None:
+    """Each is found before anything is sampled."""
+    for given, sentence in (
+        ({"adapter": tmp_path}, "is not the adapter of a policy in this database"),
+        ({"against": "nobody"}, "no policy 'nobody'"),
+        ({"adapter": adapters["old"]}, "'old' was not trained from another policy; give --against"),
+        ({"reward": adapters["old"]}, "no score head"),
+    ):
+        with pytest.raises(RankloopError, match=sentence):
+            evaluate_policy(options_of(store, adapters, **given), store, base)
+    assert store.responses.of_policy("new") == store.responses.of_policy(policies[1].id) == []
+    empty = store.studies.create("empty")
+    with pytest.raises(RankloopError, match="no held-out prompts"):
+        evaluate_policy(options_of(store, adapters, study=empty.name), store, base)

@@ -1,0 +1,281 @@
+"""The worker: enough comparisons for everybody, jobs done or failed with a sentence, and an end at any time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from preferences.errors import RankloopError
+from preferences.records import Job, Study
+from preferences.store import Store
+from tests.conftest import ROOT
+from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, state
+from trainer.ppo import Ppo
+from trainer.reward import Reward
+from trainer.sample import SampleStage
+from trainer.stage import default_device_name, device_lock
+from trainer.stages import WORK, run
+from trainer.worker import Worker, stage_of, work
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """The worker makes its process nice and takes all threads but one; these tests are that process."""
+    niceness, threads = os.getpriority(os.PRIO_PROCESS, 0), torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+
+
+@pytest.fixture
+def config(store: Store, llama_folder: Path) -> dict[str, Any]:
+    """Options of a worker that stops when there is nothing to do."""
+    return {
+        "db": store.path, "model": str(llama_folder), "quantize": "none", "once": True, "max_new_tokens": 6,
+        "temperature": 1.0, "prompts_at_once": 2, "poll": 0.05,
+    }  # fmt: skip
+
+
+def test_five_comparisons_wait_though_nobody_is_there_yet(store: Store, study: Study, config: dict[str, Any]) -> None:
+    add_prompts(store, study, 12)
+    assert work(Worker(**config)) == {"sampled": 6, "jobs": 0}
+    assert store.queue.waiting(study) == 6
+    assert work(Worker(**config)) == {"sampled": 0, "jobs": 0}
+
+
+def test_five_more_for_each_active_annotator(store: Store, study: Study, config: dict[str, Any]) -> None:
+    """Active: was there in the last half hour, and can log in."""
+    add_prompts(store, study, 24)
+    for name in ("ann", "ben", "cy"):
+        store.annotators.open_session(annotator(store, name), name, 3600)
+    store.annotators.set_active(annotator(store, "cy"), False)
+    with store.write() as db:
+        db.execute("UPDATE sessions SET last_seen = last_seen - 1900 WHERE annotator = ?", [annotator(store, "ben").id])
+    store.annotators.open_session(annotator(store, "dan"), "dan", 3600)
+    work(Worker(**config))
+    assert store.queue.waiting(study) == 10
+
+
+def test_prompts_come_round_again(store: Store, study: Study, config: dict[str, Any]) -> None:
+    """With few prompts the worker asks each again, for new answers."""
+    add_prompts(store, study, 2)
+    work(Worker(**config))
+    comparisons = store.comparisons.all(study.id)
+    assert len(comparisons) == 6
+    shown = [item for comparison in comparisons for item in comparison.items]
+    assert len(set(shown)) == len(shown)
+
+
+def test_a_ranked_comparison_is_replaced(store: Store, study: Study, config: dict[str, Any]) -> None:
+    add_prompts(store, study, 12)
+    work(Worker(**config))
+    for comparison in store.comparisons.all(study.id)[:3]:
+        rank(store, comparison, [[i] for i in range(len(comparison.items))])
+    assert store.queue.waiting(study) == 3
+    assert work(Worker(**config))["sampled"] == 2
+    assert store.queue.waiting(study) == 5
+
+
+def test_a_paused_study_and_one_without_prompts_get_nothing(store: Store, study: Study, config: dict[str, Any]) -> None:
+    assert work(Worker(**config))["sampled"] == 0
+    add_prompts(store, study, 4)
+    store.studies.set_status(study, "paused")
+    assert work(Worker(**config))["sampled"] == 0
+    assert store.comparisons.all() == []
+
+
+def test_the_worker_is_nice(config: dict[str, Any]) -> None:
+    work(Worker(**config))
+    assert os.getpriority(os.PRIO_PROCESS, 0) >= 15
+
+
+def test_a_job_of_each_kind(store: Store, study: Study, config: dict[str, Any], tmp_path: Path) -> None:
+    """In the order in which they were queued, on the worker's own model; then the queue is filled by the new policy."""
+    prompts = add_prompts(store, study, 8)
+    for prompt in prompts[:3]:
+        comparison = add_comparison(store, study, prompt, ["Tea!", "Bread.", "No."])
+        rank(store, comparison, [[0], [1], [2]], annotator(store, "robot", simulated=True))
+    talk = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes."}]
+    (tmp_path / "talks.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    made = [
+        store.jobs.add("sft", {"out": str(tmp_path / "sft"), "demonstrations": str(tmp_path / "talks.jsonl")}),
+        store.jobs.add("sample", {"prompts": 1, "max_new_tokens": 6, "temperature": 1}),
+        store.jobs.add("reward", {"out": str(tmp_path / "reward"), "include_simulated": True}),
+        store.jobs.add(
+            "ppo",
+            {
+                "out": str(tmp_path / "ppo"), "reward": str(tmp_path / "reward" / "adapter"), "iterations": 1,
+                "episodes": 2, "max_new_tokens": 6,
+            },
+        ),
+    ]  # fmt: skip
+    assert work(Worker(**config))["jobs"] == 4
+    done = [store.jobs.get(job.id) for job in made]
+    assert [(job.status, job.error) for job in done] == [("done", "")] * 4
+    assert [job.worker and job.finished is not None for job in done] == [True] * 4
+    for stage in ("sft", "reward", "ppo"):
+        assert state(tmp_path / stage)["state"] == "finished"
+    assert store.studies.sampling_policies(study) == [store.policies.get("ppo")]
+    assert len(store.responses.of_policy(store.policies.get("sft").id)) == 4
+    assert store.responses.of_policy(store.policies.get("ppo").id)
+
+
+def test_a_failing_job_keeps_its_sentence_and_the_worker_goes_on(
+    store: Store, study: Study, config: dict[str, Any], tmp_path: Path
+) -> None:
+    add_prompts(store, study, 4)
+    failing = {
+        "There is no stage 'nope'": store.jobs.add("nope", {}),
+        "has no option 'speed'": store.jobs.add("sample", {"speed": 9}),
+        "needs the option 'out'": store.jobs.add("reward", {}),
+        "'epochs' must be float, not 'many'": store.jobs.add("reward", {"out": "r", "epochs": "many"}),
+        "has 0 training comparisons": store.jobs.add("reward", {"out": str(tmp_path / "r")}),
+        "holds no rankloop adapter": store.jobs.add("ppo", {"out": str(tmp_path / "p"), "reward": str(tmp_path)}),
+        "temperature must be above 0": store.jobs.add("sample", {"temperature": 0.0}),
+        "could not be loaded": store.jobs.add("sample", {"model": str(tmp_path / "nowhere")}),
+    }
+    good = store.jobs.add("sample", {"prompts": 1, "max_new_tokens": 6})
+    assert work(Worker(**config))["jobs"] == len(failing) + 1
+    for sentence, job in failing.items():
+        found = store.jobs.get(job.id)
+        assert found.status == "failed" and sentence in found.error, found.error
+    assert store.jobs.get(good.id).status == "done"
+
+
+def test_a_fault_of_the_program_fails_its_job_alone(
+    store: Store, study: Study, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Not a user's mistake, so the log has the traceback; the job says which error, and the next one is done."""
+    add_prompts(store, study, 4)
+
+    def faulty(*_: Any) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setitem(WORK, Reward, faulty)
+    bad = store.jobs.add("reward", {"out": str(tmp_path / "r")})
+    good = store.jobs.add("sample", {"prompts": 1, "max_new_tokens": 6})
+    assert work(Worker(**config))["jobs"] == 2
+    failed = store.jobs.get(bad.id)
+    assert (failed.status, store.jobs.get(good.id).status) == ("failed", "done")
+    assert failed.error == "The stage failed (ZeroDivisionError: division by zero); the worker's log says where."
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_a_job_asks_for(config: dict[str, Any]) -> None:
+    """Paths from texts, whole numbers as floats, and the worker's own model, study and seed where the job names none."""
+    worker = Worker(**{**config, "study": "mine", "seed": 3})
+    stage = stage_of(Job("j", "ppo", {"out": "runs/p", "reward": "r", "lr": 1, "name": None}), worker)
+    assert isinstance(stage, Ppo)
+    assert (stage.out, stage.reward, stage.lr, stage.name) == (Path("runs/p"), Path("r"), 1, None)
+    assert (stage.db, stage.model, stage.quantize) == (config["db"], config["model"], "none")
+    assert (stage.study, stage.seed) == ("mine", 3)
+    other = stage_of(Job("j", "sample", {"model": "m", "quantize": "int8", "seed": 5, "study": "s"}), worker)
+    assert (other.model, other.quantize, other.seed, other.study) == ("m", "int8", 5, "s")
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"k": 2.5}, "'k' must be int or None, not 2.5"),
+        ({"k": True}, "'k' must be int or None, not True"),
+        ({"temperature": None}, "'temperature' must be float, not None"),
+        ({"quantize": "int3"}, "'quantize' must be 'none' or 'int8' or 'nf4' or None, not 'int3'"),
+        ({"db": "other.db"}, "has no option 'db'"),
+    ],
+)
+def test_a_spec_of_the_wrong_type(config: dict[str, Any], spec: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RankloopError) as error:
+        stage_of(Job("j", "sample", spec), Worker(**config))
+    assert sentence in str(error.value)
+
+
+def test_sigterm_ends_it_cleanly_and_it_can_start_again(store: Store, study: Study, config: dict[str, Any]) -> None:
+    add_prompts(store, study, 12)
+    command = [
+        sys.executable, "-m", "trainer", "worker", "--db", str(store.path), "--model", config["model"], "--quantize",
+        "none", "--max-new-tokens", "6", "--prompts-at-once", "1", "--poll", "0.1",
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: store.queue.waiting(study) > 0)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+    assert "The worker stops" in err and "sampled:" in out
+    before = store.queue.waiting(study)
+    assert 1 <= before <= 5
+    work(Worker(**{**config, "prompts_at_once": 1}))
+    assert store.queue.waiting(study) == 5
+    for comparison in store.comparisons.all(study.id):
+        responses = store.responses.get_many(comparison.same)
+        assert len(responses) == 4
+
+
+def until(reached: Any, seconds: float = 90) -> None:
+    """Wait for it."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, "It did not happen."
+        time.sleep(0.05)
+
+
+def test_two_users_of_a_device_wait_for_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    events = []
+
+    def other() -> None:
+        with device_lock("here"):
+            events.append("other")
+
+    with device_lock("elsewhere"), device_lock("here"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.3)
+        events.append("first")
+    thread.join(timeout=30)
+    assert events == ["first", "other"]
+    assert "Waiting for another rankloop process that uses the here" in capsys.readouterr().err
+
+
+def test_a_command_waits_for_the_device(store: Store, study: Study, llama_folder: Path) -> None:
+    add_prompts(store, study, 1)
+    options = SampleStage(db=store.path, model=str(llama_folder), quantize="none", max_new_tokens=4, temperature=1.0)
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(run(options)))
+    with device_lock(default_device_name()):
+        thread.start()
+        time.sleep(0.5)
+        assert store.policies.all() == []
+    thread.join(timeout=60)
+    assert results[0]["comparisons"] == 1
+
+
+def test_the_worker_waits_for_the_device(store: Store, study: Study, config: dict[str, Any]) -> None:
+    """A subprocess: the worker handles signals, so it wants a main thread."""
+    add_prompts(store, study, 1)
+    job = store.jobs.add("sample", {"prompts": 1, "max_new_tokens": 4})
+    command = [
+        sys.executable, "-m", "trainer", "worker", "--once", "--db", str(store.path), "--model", config["model"],
+        "--max-new-tokens", "4", "--quantize", "none", "--json",
+    ]  # fmt: skip
+    with device_lock(default_device_name()):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until(lambda: store.jobs.get(job.id).status == "running")
+        time.sleep(0.5)
+        assert (store.jobs.get(job.id).status, store.policies.all()) == ("running", [])
+    out, err = process.communicate(timeout=90)
+    assert "Waiting for another rankloop process" in err
+    assert json.loads(out)["jobs"] == 1
+    assert store.jobs.get(job.id).status == "done"
