@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BitsAndBytesConfig
 
 from preferences.errors import RankloopError
@@ -104,7 +105,7 @@ def load_base(name: str, quantization: Quantization | None = None, device: torch
             source, dtype=dtype, device_map={"": device}, quantization_config=quantization_config(quantization, dtype)
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnknownModel(
             f"The model {name!r} could not be loaded ({reason}); give --model a folder, a hub id, or {EMBEDDED}."

@@ -56,7 +56,9 @@ def draw(logits: Tensor, quantiles: Tensor, sampling: Sampling) -> tuple[Tensor,
     if sampling.top_p < 1:
         probabilities = nucleus(probabilities, sampling.top_p)
     cumulative = probabilities.cumsum(-1)
-    targets = quantiles[:, None].to(cumulative) * cumulative[:, -1:]
+    total = cumulative[:, -1:]
+    targets = quantiles[:, None].to(cumulative) * total
+    targets = torch.minimum(targets, total.nextafter(torch.zeros_like(total)))  # the last quantiles round up to 1
     tokens = torch.searchsorted(cumulative, targets, right=True).clamp_(max=logits.shape[-1] - 1)
     return tokens.squeeze(1), logprobs.gather(1, tokens).squeeze(1)
 

@@ -1,0 +1,185 @@
+"""PPO's arithmetic against slow loops, scipy and closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trainer.ppo_math import (
+    advantages_and_returns,
+    entropy,
+    explained_variance,
+    kl_k1,
+    kl_k3,
+    masked_mean,
+    masked_whiten,
+    policy_loss,
+    token_rewards,
+    value_loss,
+)
+
+LENGTHS = [5, 1, 3]
+MASK = torch.arange(5)[None] < torch.tensor(LENGTHS)[:, None]
+
+
+def random(seed: int, *shape: int) -> Tensor:
+    """Normal numbers in double precision."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+rows = st.lists(st.lists(st.floats(-100, 100), min_size=1, max_size=6), min_size=1, max_size=4)
+
+
+def padded(lists: list[list[float]]) -> tuple[Tensor, Tensor]:
+    """(B, R) numbers, with nonsense beyond each row's end, and the mask."""
+    width = max(len(row) for row in lists)
+    x = torch.tensor([row + [777.0] * (width - len(row)) for row in lists], dtype=torch.float64)
+    return x, torch.arange(width)[None] < torch.tensor([len(row) for row in lists])[:, None]
+
+
+@given(rows)
+def test_masked_mean_is_over_tokens_not_over_rows(lists: list[list[float]]) -> None:
+    flat = [x for row in lists for x in row]
+    assert float(masked_mean(*padded(lists))) == pytest.approx(sum(flat) / len(flat), abs=1e-9)
+
+
+@given(rows, st.booleans())
+def test_whitening(lists: list[list[float]], shift_mean: bool) -> None:
+    flat = np.array([x for row in lists for x in row])
+    if flat.std() < 1e-2:
+        return  # what the epsilon under the root is for
+    x, mask = padded(lists)
+    whitened = masked_whiten(x, mask, shift_mean)
+    found = whitened[mask].numpy()
+    assert found.std() == pytest.approx(1, abs=1e-3)
+    assert found.mean() == pytest.approx(0 if shift_mean else flat.mean(), abs=1e-6)
+    assert not whitened[~mask].any()
+
+
+def test_whitening_of_5_6_7() -> None:
+    """The literal that shows a whitening with its mean the wrong way round."""
+    x, mask = torch.tensor([[5.0, 6.0, 7.0]]), torch.ones(1, 3, dtype=torch.bool)
+    root = math.sqrt(1.5)
+    assert masked_whiten(x, mask).tolist()[0] == pytest.approx([-root, 0, root], abs=1e-5)
+    assert masked_whiten(x, mask, shift_mean=False).tolist()[0] == pytest.approx([6 - root, 6, 6 + root], abs=1e-5)
+
+
+@pytest.mark.parametrize("estimate", [kl_k1, kl_k3])
+def test_kl_estimates_are_unbiased(estimate: object) -> None:
+    """Their expectation under the policy, over the whole vocabulary, is the divergence itself."""
+    p, q = torch.log_softmax(random(0, 40), 0), torch.log_softmax(random(1, 40), 0)
+    expected = scipy.stats.entropy(p.exp().numpy(), q.exp().numpy())
+    assert float((p.exp() * estimate(p, q)).sum()) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.floats(-10, 0), st.floats(-10, 0))
+def test_k3_is_never_negative(logprob: float, reference: float) -> None:
+    k3 = float(kl_k3(torch.tensor(logprob, dtype=torch.float64), torch.tensor(reference, dtype=torch.float64)))
+    assert k3 >= -1e-12
+    assert k3 == pytest.approx(math.exp(reference - logprob) - 1 - (reference - logprob), rel=1e-6, abs=1e-12)
+
+
+def test_the_score_stands_at_each_answers_last_token() -> None:
+    logprobs, reference, scores = random(0, 3, 5), random(1, 3, 5), random(2, 3)
+    rewards = token_rewards(scores, logprobs, reference, MASK, beta=0.3)
+    for i, length in enumerate(LENGTHS):
+        for t in range(5):
+            expected = -0.3 * (logprobs[i, t] - reference[i, t]) if t < length else torch.tensor(0.0)
+            if t == length - 1:
+                expected = expected + scores[i]
+            assert float(rewards[i, t]) == pytest.approx(float(expected))
+    assert (token_rewards(scores, logprobs, reference, MASK, 0.0).sum(1) - scores).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (1.0, 0.0), (0.99, 1.0)])
+def test_advantages_are_discounted_sums_of_temporal_differences(gamma: float, lam: float) -> None:
+    """Equation 16 of arXiv 1506.02438, term by term; what stands beyond an answer's end must not matter."""
+    rewards, values = random(0, 3, 5), random(1, 3, 5)
+    advantages, returns = advantages_and_returns(rewards, values, MASK, gamma, lam)
+    for i, length in enumerate(LENGTHS):
+        r, v = rewards[i, :length].tolist(), [*values[i, :length].tolist(), 0.0]
+        deltas = [r[t] + gamma * v[t + 1] - v[t] for t in range(length)]
+        for t in range(length):
+            expected = sum((gamma * lam) ** (k - t) * deltas[k] for k in range(t, length))
+            assert float(advantages[i, t]) == pytest.approx(expected)
+            assert float(returns[i, t]) == pytest.approx(expected + v[t])
+    assert not advantages[~MASK].any()
+    assert not returns[~MASK].any()
+
+
+@given(rows, st.floats(0.5, 1))
+def test_with_lambda_1_the_advantage_is_what_follows_minus_the_value(lists: list[list[float]], gamma: float) -> None:
+    rewards, mask = padded(lists)
+    values = random(3, *rewards.shape)
+    advantages, returns = advantages_and_returns(rewards, values, mask, gamma, 1.0)
+    for i, row in enumerate(lists):
+        for t in range(len(row)):
+            following = sum(gamma ** (k - t) * row[k] for k in range(t, len(row)))
+            assert float(returns[i, t]) == pytest.approx(following, abs=1e-8)
+            assert float(advantages[i, t]) == pytest.approx(following - float(values[i, t]), abs=1e-8)
+
+
+def test_policy_loss_case_by_case() -> None:
+    """The clip takes away what a ratio outside of 1 +- 0.2 would gain, never what it would lose."""
+    cases = [  # ratio, advantage, loss, clipped
+        (1.0, 2.0, -2.0, False),
+        (1.1, 2.0, -2.2, False),
+        (1.5, 2.0, -2.4, True),
+        (0.5, 2.0, -1.0, False),
+        (1.5, -2.0, 3.0, False),
+        (0.5, -2.0, 1.6, True),
+    ]
+    ratios, advantages, losses, flags = zip(*cases, strict=True)
+    old = random(0, 1, len(cases))
+    new = (old + torch.tensor([ratios], dtype=torch.float64).log()).requires_grad_()
+    loss, clipped = policy_loss(new, old, torch.tensor([advantages], dtype=torch.float64), 0.2)
+    assert loss.tolist()[0] == pytest.approx(losses)
+    assert clipped.tolist()[0] == list(flags)
+    loss.sum().backward()
+    for gradient, ratio, advantage, flag in zip(new.grad[0].tolist(), ratios, advantages, flags, strict=True):
+        assert gradient == pytest.approx(0 if flag else -advantage * ratio)
+
+
+def test_a_ratio_beyond_all_bounds_stays_finite() -> None:
+    loss, _ = policy_loss(torch.tensor([[0.0]]), torch.tensor([[-500.0]]), torch.tensor([[-1.0]]), 0.2)
+    assert float(loss) == pytest.approx(math.exp(20), rel=1e-5)
+
+
+def test_value_loss_case_by_case() -> None:
+    cases = [  # new, old, return, loss, clipped
+        (1.1, 1.0, 3.0, 0.5 * 1.9**2, False),
+        (1.5, 1.0, 3.0, 0.5 * 1.8**2, True),  # closer by more than the clip: counts as 1.2
+        (0.0, 1.0, 3.0, 0.5 * 3.0**2, False),  # further off: the worse of the two counts
+        (4.0, 1.0, 0.0, 0.5 * 4.0**2, False),
+        (0.0, 1.0, 0.0, 0.5 * 0.8**2, True),
+    ]
+    new, old, returns, losses, flags = (list(column) for column in zip(*cases, strict=True))
+    values = torch.tensor([new], requires_grad=True)
+    loss, clipped = value_loss(values, torch.tensor([old]), torch.tensor([returns]), 0.2)
+    assert loss.tolist()[0] == pytest.approx(losses, rel=1e-5)
+    assert clipped.tolist()[0] == flags
+    loss.sum().backward()
+    expected = [0 if flag else v - r for v, r, flag in zip(new, returns, flags, strict=True)]
+    assert values.grad[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_explained_variance_of_a_regression_is_its_r_squared() -> None:
+    x, returns = random(0, 3, 5), random(1, 3, 5)
+    line = scipy.stats.linregress(x[MASK].numpy(), returns[MASK].numpy())
+    values = torch.where(MASK, line.slope * x + line.intercept, 1000.0)
+    assert explained_variance(values, returns, MASK) == pytest.approx(line.rvalue**2)
+    assert explained_variance(returns, returns, MASK) == 1
+    assert explained_variance(values, torch.ones(3, 5), MASK) == 0
+    assert explained_variance(-returns, returns, MASK) == pytest.approx(-3)
+
+
+def test_entropy_is_scipys() -> None:
+    logits = 3 * random(0, 2, 3, 50)
+    expected = scipy.stats.entropy(torch.softmax(logits, -1).numpy(), axis=-1)
+    assert np.allclose(entropy(logits).numpy(), expected)
+    assert float(entropy(torch.zeros(8))) == pytest.approx(math.log(8))

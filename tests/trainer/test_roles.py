@@ -1,0 +1,315 @@
+"""The routed forward against plain PEFT, one adapter at a time; saving, loading and refusing."""
+
+import json
+from pathlib import Path
+
+import bitsandbytes
+import pytest
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tests.tiny import save, save_tiny_llama, tiny_tokenizer
+from tests.trainer.make import (
+    EXAMPLES,
+    close,
+    is_one_sentence,
+    linears,
+    plain_logits,
+    plain_peft,
+    randomise,
+    routed_logits,
+    with_adapters,
+)
+from trainer.models import Base, load_base
+from trainer.roles import CARD, HEAD, Roles, WrongAdapter, lora_config
+
+SPANS = [
+    ("policy", slice(0, 2)),
+    ("base", slice(2, 3)),
+    ("value", slice(3, 5)),
+    ("reward", slice(5, 6)),
+]
+BASES = [("llama", "none"), ("llama", "int8"), ("llama", "nf4"), ("t5", "none"), ("t5", "int8")]
+LINEARS = {"none": nn.Linear, "int8": bitsandbytes.nn.Linear8bitLt, "nf4": bitsandbytes.nn.Linear4bit}
+
+
+@pytest.fixture(params=BASES, ids="-".join)
+def any_base(request: pytest.FixtureRequest, llama_folder: Path, t5_folder: Path) -> Base:
+    """Both families, as they are and quantised."""
+    family, quantization = request.param
+    return load_base(str({"llama": llama_folder, "t5": t5_folder}[family]), quantization)
+
+
+def test_the_linears_are_what_the_quantisation_says(any_base: Base) -> None:
+    """But for T5's `wo`, which transformers never quantises."""
+    kinds = {type(m) for name, m in linears(any_base.model).items() if not name.endswith(".wo")}
+    assert kinds == {LINEARS[any_base.quantization]}
+
+
+def test_a_mixed_batch_equals_plain_peft_role_by_role(any_base: Base, tmp_path: Path) -> None:
+    """Forward, and the gradients of every adapter."""
+    roles = with_adapters(any_base, "policy", "reward", "value")
+    plain = plain_peft(roles, tmp_path)
+    roles.train_only("policy", "reward", "value")
+    batch = roles.collate(EXAMPLES)
+    weights = torch.randn(6, 7, len(any_base.tokenizer), generator=torch.Generator().manual_seed(0))
+    with roles.routed(*SPANS):
+        logits = roles.logits(roles.response_states(batch))
+        (logits * weights).sum().backward()
+    for role, rows in SPANS:
+        if role == "base":
+            with plain.disable_adapter():
+                assert close(logits[rows], plain_logits(plain, batch, rows))
+            continue
+        plain.set_adapter(role)
+        expected = plain_logits(plain, batch, rows)
+        assert close(logits[rows], expected)
+        (expected * weights[rows]).sum().backward()
+    assert roles.peft is not None
+    found = {name: p.grad for name, p in roles.peft.named_parameters() if p.grad is not None}
+    expected_grads = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
+    assert set(found) == set(expected_grads)
+    assert {role for role in roles.names if any(f".{role}." in name for name in found)} == roles.names
+    for name, gradient in found.items():
+        assert close(gradient, expected_grads[name], 1e-3), name
+        assert gradient.abs().max() > 0, name
+
+
+def test_the_roles_differ(base: Base) -> None:
+    """Or the comparison above would prove nothing."""
+    roles = with_adapters(base, "policy", "value")
+    batch = roles.collate(EXAMPLES)
+    policy, value, plain = (routed_logits(roles, batch, role) for role in ("policy", "value", "base"))
+    assert (policy - value).abs().max() > 0.1
+    assert (policy - plain).abs().max() > 0.1
+
+
+def test_gradient_checkpointing_changes_no_gradient(base: Base) -> None:
+    roles = with_adapters(base, "policy", "value")
+    roles.train_only("policy", "value")
+    batch, gradients = roles.collate(EXAMPLES), []
+    for checkpointing in (False, True):
+        if checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})
+            base.model.train()
+        with roles.routed(("policy", slice(0, 2)), ("value", slice(2, 6))):
+            roles.logits(roles.response_states(batch)).square().sum().backward()
+        gradients.append([p.grad.clone() for role in ("policy", "value") for p in roles.parameters(role)])
+        roles.peft.zero_grad()
+    assert all(close(a, b, 1e-5) for a, b in zip(*gradients, strict=True))
+    assert base.model.model.layers[0].gradient_checkpointing
+
+
+def test_a_role_that_a_layer_does_not_have_adds_nothing_there(base: Base, tmp_path: Path) -> None:
+    roles = with_adapters(base, "policy")
+    roles.add("small", LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    randomise(roles, "small", 9)
+    layer, x = base.model.model.layers[0].self_attn.k_proj, torch.randn(2, 3, 64)
+    with torch.no_grad():
+        plain = layer.base_layer(x)
+        with roles.routed("small"):
+            assert layer(x).equal(plain)
+        with roles.routed(("small", slice(0, 1)), ("policy", slice(1, 2))):
+            mixed = layer(x)
+    assert mixed[0].equal(plain[0])
+    assert not mixed[1].allclose(plain[1])
+    batch, peft = roles.collate(EXAMPLES), plain_peft(roles, tmp_path)
+    mixed = routed_logits(roles, batch, ("small", slice(0, 3)), ("policy", slice(3, 6)))
+    for role, rows in (("small", slice(0, 3)), ("policy", slice(3, 6))):
+        peft.set_adapter(role)
+        assert close(mixed[rows], plain_logits(peft, batch, rows))
+
+
+def test_an_exception_inside_leaves_the_route_as_it_was(base: Base) -> None:
+    roles = with_adapters(base, "policy", "value")
+    batch = roles.collate(EXAMPLES)
+    expected = routed_logits(roles, batch, "policy")
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    with torch.no_grad(), roles.routed("policy"):
+        before = roles.route.spans
+        hook = base.model.model.layers[1].mlp.register_forward_hook(fail)
+        with pytest.raises(MemoryError), roles.routed(("value", slice(0, 3)), ("policy", slice(3, 6))):
+            roles.response_states(batch)
+        hook.remove()
+        assert roles.route.spans == before
+        assert roles.logits(roles.response_states(batch)).equal(expected)
+    assert list(roles.route.spans) == [("base", slice(None))]
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_states_and_logits_are_the_models_own_without_padding(family: str, llama_folder: Path, t5_folder: Path) -> None:
+    """Each row alone through the model, by the definition of a state: the prefix goes in, the next token comes out."""
+    base = load_base(str({"llama": llama_folder, "t5": t5_folder}[family]), "none")
+    roles = Roles(base)
+    found = routed_logits(roles, roles.collate(EXAMPLES), "base")
+    for i, example in enumerate(EXAMPLES):
+        prompt, response = torch.tensor([example.prompt]), torch.tensor([example.response])
+        with torch.no_grad():
+            if family == "t5":
+                start = torch.tensor([[base.model.config.decoder_start_token_id]])
+                logits = base.model(input_ids=prompt, decoder_input_ids=torch.cat([start, response], 1)).logits[0]
+            else:
+                logits = base.model(input_ids=torch.cat([prompt, response], 1)).logits[0, len(example.prompt) - 1 :]
+        n = len(example.response)
+        assert len(logits) == n + 1
+        assert close(found[i, : n + 1], logits)
+        assert close(found[i, n:], logits[-1:].expand(len(found[i, n:]), -1))
+
+
+def test_tied_t5_scales_its_states(tmp_path: Path) -> None:
+    """The original T5 shares embeddings and head, and multiplies by width ** -0.5 in between; v1.1 and Flan do not."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=64, d_kv=16, d_ff=128, num_layers=1, num_heads=4, tie_word_embeddings=True,
+        decoder_start_token_id=0, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    base = load_base(str(save(T5ForConditionalGeneration(config), tokenizer, tmp_path)), "none")
+    roles = Roles(base)
+    batch = roles.collate(EXAMPLES)
+    with torch.no_grad():
+        expected = plain_logits(base.model, batch)
+    assert close(routed_logits(roles, batch, "base"), expected)
+
+
+def test_a_new_role_changes_nothing(any_base: Base) -> None:
+    roles = Roles(any_base)
+    before = routed_logits(roles, roles.collate(EXAMPLES), "base")
+    roles.add("policy", lora_config(any_base, 4, 8))
+    assert routed_logits(roles, roles.collate(EXAMPLES), "policy").equal(before)
+    assert not roles.add_head("policy")(torch.randn(3, roles.hidden_size)).any()
+    assert roles.names == {"policy"}
+    assert roles.heads["policy"].weight.dtype == torch.float32
+
+
+def test_plain_peft_answers_like_the_saved_role(any_base: Base, tmp_path: Path) -> None:
+    roles = with_adapters(any_base, "policy")
+    plain, batch = plain_peft(roles, tmp_path), roles.collate(EXAMPLES)
+    with torch.no_grad():
+        assert close(routed_logits(roles, batch, "policy"), plain_logits(plain, batch))
+    prompt = {"input_ids": torch.tensor([[20, 21, 22]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+    with roles.routed("policy"):
+        expected = any_base.model.generate(**prompt, do_sample=False, max_new_tokens=6)
+    assert plain.generate(**prompt, do_sample=False, max_new_tokens=6).equal(expected)
+    assert not any_base.model.generate(**prompt, do_sample=False, max_new_tokens=6).equal(expected)
+
+
+def test_save_and_load(base: Base, tmp_path: Path) -> None:
+    """Adapter, head and card come back; what is on disk says whose it is."""
+    roles = with_adapters(base, "reward", heads=["reward"])
+    roles.train_only("reward")
+    roles.save("reward", tmp_path, {"kind": "reward", "mean": 0.25})
+    assert all(parameter.requires_grad for parameter in roles.parameters("reward"))
+    again = Roles(load_base(base.id, "none"))
+    card = again.load("judge", tmp_path)
+    assert card == {**base.identity, "kind": "reward", "mean": 0.25}
+    assert json.loads((tmp_path / CARD).read_text()) == card
+    pairs = list(zip(roles.parameters("reward"), again.parameters("judge"), strict=True))
+    assert len(pairs) == 2 * 14 + 2
+    assert all(a.equal(b) for a, b in pairs)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == base.id
+    assert config["inference_mode"] is True
+    assert set(load_file(tmp_path / HEAD)) == {"weight", "bias"}
+
+
+def test_a_role_without_a_head_saves_none(base: Base, tmp_path: Path) -> None:
+    roles = with_adapters(base, "policy")
+    roles.save("policy", tmp_path, {})
+    assert not (tmp_path / HEAD).exists()
+    roles.load("again", tmp_path)
+    assert not roles.heads
+
+
+@pytest.fixture
+def saved(base: Base, tmp_path: Path) -> Path:
+    """A policy's folder."""
+    with_adapters(base, "policy").save("policy", tmp_path / "saved", {})
+    return tmp_path / "saved"
+
+
+def refusal(base: Base, folder: Path) -> str:
+    """What loading says, having loaded nothing."""
+    roles = Roles(base)
+    with pytest.raises(WrongAdapter) as error:
+        roles.load("policy", folder)
+    assert is_one_sentence(str(error.value))
+    assert not roles.names
+    return str(error.value)
+
+
+def test_another_base_is_refused(base: Base, saved: Path, tmp_path: Path) -> None:
+    other = str(save_tiny_llama(tmp_path / "other", seed=1))
+    message = refusal(load_base(other, "none"), saved)
+    assert f"base {base.id!r}" in message
+    assert repr(other) in message
+
+
+def test_another_quantisation_is_refused(base: Base, saved: Path) -> None:
+    assert "quantization 'none'" in refusal(load_base(base.id, "int8"), saved)
+
+
+def test_another_tokenizer_is_refused(base: Base, saved: Path) -> None:
+    other = load_base(base.id, "none")
+    other.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    assert "tokenizer" in refusal(other, saved)
+
+
+@pytest.mark.parametrize("missing", [CARD, "adapter_model.safetensors"])
+def test_a_folder_that_lacks_something_is_refused(base: Base, saved: Path, missing: str) -> None:
+    (saved / missing).unlink()
+    assert "holds no rankloop adapter" in refusal(load_base(base.id, "none"), saved)
+
+
+def test_weights_for_layers_that_the_base_lacks_are_refused(base: Base, saved: Path) -> None:
+    state = load_file(saved / "adapter_model.safetensors")
+    name = next(iter(state))
+    state[name.replace("layers.0", "layers.7")] = state[name].clone()
+    save_file(state, saved / "adapter_model.safetensors")
+    with pytest.raises(WrongAdapter, match="does not fit"):
+        Roles(load_base(base.id, "none")).load("policy", saved)
+
+
+def test_a_copy_equals_its_source_and_lives_on_its_own(base: Base) -> None:
+    roles = with_adapters(base, "reward", heads=["reward"])
+    batch = roles.collate(EXAMPLES)
+    roles.copy("reward", "value")
+    before = routed_logits(roles, batch, "reward")
+    assert routed_logits(roles, batch, "value").equal(before)
+    source, copied = roles.heads["reward"], roles.heads["value"]
+    assert source.weight.equal(copied.weight)
+    assert source.bias.equal(copied.bias)
+    randomise(roles, "value", 7)
+    assert routed_logits(roles, batch, "reward").equal(before)
+    assert not routed_logits(roles, batch, "value").allclose(before)
+    assert not source.weight.equal(copied.weight)
+
+
+def test_train_only_trains_these_roles_and_nothing_else(base: Base) -> None:
+    roles = with_adapters(base, "policy", "reward", "value", heads=["reward", "value"])
+    roles.train_only("reward")
+    roles.train_only("policy", "value")
+    assert roles.peft is not None
+    heads = {f"head.{role}.{name}": p for role, head in roles.heads.items() for name, p in head.named_parameters()}
+    trained = {n for n, p in (*roles.peft.named_parameters(), *heads.items()) if p.requires_grad}
+    expected = {n for n, _ in roles.peft.named_parameters() if ".policy." in n or ".value." in n}
+    assert trained == expected | {"head.value.weight", "head.value.bias"}
+    assert len(expected) == 2 * 2 * 14  # A and B of two roles, on seven linears in each of two layers
+    assert len(roles.parameters("policy")) == 28
+    assert len(roles.parameters("value")) == 30
+
+
+def test_adapters_have_no_dropout_and_spare_the_head(any_base: Base) -> None:
+    roles = with_adapters(any_base, "policy")
+    wrapped = {name.removesuffix(".base_layer") for name in linears(any_base.model)}
+    assert {name for name, module in any_base.model.named_modules() if hasattr(module, "lora_A")} == wrapped
+    config = roles.peft.peft_config["policy"]
+    assert (config.lora_dropout, config.r, config.lora_alpha) == (0, 4, 8)
+    assert not any(isinstance(m, nn.Dropout) and m.p and m.training for m in any_base.model.modules())
