@@ -111,7 +111,8 @@ def _generate_batch(
         ended = alive & torch.isin(tokens, stop)
         lengths[rows[ended]] = t + 1
         alive &= ~ended
-        on_rows(int(ended.sum()))
+        if ended.any():
+            on_rows(int(ended.sum()))
         if not alive.any():
             break
         if (~alive).float().mean() >= COMPACT_AT:
