@@ -190,10 +190,10 @@ class PpoTrainer:
         clock.append(time.perf_counter())
         targets = self.targets(rollout)  # 3. rewards, advantages (whitened over the whole rollout), returns
         updates = self.update(rollout, targets)  # 4. clipped updates of policy and value
-        self.schedule.step()  # 5. linear decay
         clock.append(time.perf_counter())
         seconds = dict(zip(("generate", "score", "train"), (b - a for a, b in itertools.pairwise(clock)), strict=True))
         metrics = {**self.describe(rollout, targets), **updates, **{f"seconds/{k}": v for k, v in seconds.items()}}
+        self.schedule.step()  # 5. linear decay
         shown = [
             {"prompt": prompt.messages[-1]["content"], "response": text, "score": score}
             for prompt, text, score in list(zip(prompts, rollout.texts, rollout.scores.tolist(), strict=True))[:4]

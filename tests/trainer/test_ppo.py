@@ -1,0 +1,355 @@
+"""PPO on tiny models: what it changes, what it never changes, and that it improves an easy reward."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear8bitLt
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from preferences.errors import NameTaken, RankloopError
+from preferences.records import Policy, Study
+from preferences.store import Store
+from tests.trainer.fill import add_policy, add_prompts, disturb, metrics, save_adapter, state
+from trainer.experience import RatioOff
+from trainer.models import Base, Quantization, load_base
+from trainer.ppo import Ppo, PpoTrainer, ppo
+from trainer.roles import Roles, WrongAdapter
+from trainer.rollout import Sampling, generate
+from trainer.runs import Run, RunExists
+
+TRL = {
+    "objective/kl", "objective/entropy", "objective/non_score_reward", "objective/rlhf_reward", "objective/scores",
+    "policy/approxkl_avg", "policy/clipfrac_avg", "policy/entropy_avg", "loss/policy_avg", "loss/value_avg",
+    "val/clipfrac_avg", "val/ratio", "val/num_eos_tokens", "lr",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def adapters(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A policy and a reward model on the tiny Llama."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return {
+        "sft": save_adapter(llama_folder, folder / "sft"),
+        "reward": save_adapter(llama_folder, folder / "reward", seed=2, head=True),
+    }
+
+
+@pytest.fixture
+def start(store: Store, study: Study, base: Base, adapters: dict[str, Path]) -> Policy:
+    """The study's sampling policy; with eight training prompts and four held-out ones."""
+    add_prompts(store, study, 8)
+    add_prompts(store, study, 4, "heldout")
+    return add_policy(store, study, base, adapters["sft"])
+
+
+@pytest.fixture
+def config(store: Store, tmp_path: Path, adapters: dict[str, Path]) -> dict[str, Any]:
+    """Options of two short iterations."""
+    return {
+        "db": store.path, "out": tmp_path / "ppo", "reward": adapters["reward"], "iterations": 2, "episodes": 6,
+        "max_new_tokens": 8, "lr": 1e-3, "value_lr": 1e-3,
+    }  # fmt: skip
+
+
+def trainer_of(config: dict[str, Any], base: Base, start: Policy) -> PpoTrainer:
+    """A trainer whose run has begun."""
+    options, run = Ppo(**config), Run(config["out"])
+    run.start("ppo", options, base)
+    return PpoTrainer(options, base, start, run)
+
+
+def test_a_run_and_what_it_leaves(
+    store: Store, study: Study, config: dict[str, Any], base: Base, start: Policy
+) -> None:
+    result = ppo(Ppo(**config, name="better"), store, base)
+    logged = metrics(config["out"])
+    assert [line["step"] for line in logged] == [1, 2]
+    assert logged[0].keys() >= TRL
+    assert {"objective/kl_k3", "objective/scores_std", "val/explained_variance", "val/eos_rate"} <= logged[0].keys()
+    assert [set(sample) for sample in logged[0]["samples"]] == [{"prompt", "response", "score"}] * 4
+    assert [line["lr"] for line in logged] == pytest.approx([1e-3, 5e-4])
+    assert logged[0]["val/ratio"] == pytest.approx(1, abs=1e-3)
+    assert (result["kl"], result["scores"]) == (logged[1]["objective/kl"], logged[1]["objective/scores"])
+    policy = store.policies.get("better")
+    assert (policy.kind, policy.parent, policy.data_hash) == ("ppo", start.id, "made")
+    assert policy.adapter == str((config["out"] / "adapter").resolve()) and policy.config["episodes"] == 6
+    assert store.studies.sampling_policies(study) == [policy]
+    written = state(config["out"])
+    assert (written["state"], written["iterations"], written["parent"]) == ("finished", 2, start.id)
+
+
+def test_the_numbers_of_a_rollout(config: dict[str, Any], base: Base, start: Policy, store: Store) -> None:
+    """What is logged, against slow sums over answers: KL in nats an answer, reward = score - beta KL."""
+    trainer = trainer_of({**config, "beta": 0.5}, base, start)
+    prompts = store.prompts.all("train")
+    rollout = trainer.judge(*trainer.sample(prompts))
+    disturbed = rollout.reference - 0.1 * rollout.mask  # as if the policy had moved
+    moved = type(rollout)(*(getattr(rollout, f) for f in ("examples", "texts", "finished", "mask", "old")),
+                          disturbed, rollout.values, rollout.scores)  # fmt: skip
+    said = trainer.describe(moved, trainer.targets(moved))
+    lengths = [len(example.response) for example in rollout.examples]
+    kl = sum(0.1 * length for length in lengths) / len(lengths)
+    assert said["objective/kl"] == pytest.approx(kl, rel=1e-2)
+    assert said["objective/non_score_reward"] == pytest.approx(-0.5 * kl, rel=1e-2)
+    assert said["objective/rlhf_reward"] == pytest.approx(float(rollout.scores.mean()) - 0.5 * kl, rel=1e-2)
+    assert said["val/response_length"] == sum(lengths) / len(lengths)
+    surprise = -sum(float(rollout.old[i, :n].sum()) for i, n in enumerate(lengths)) / len(lengths)
+    assert said["objective/entropy"] == pytest.approx(surprise, rel=1e-4)
+    assert said["val/num_eos_tokens"] == sum(rollout.finished)
+
+
+def test_only_policy_and_value_are_trained(config: dict[str, Any], base: Base, start: Policy, store: Store) -> None:
+    """Base, reference, reward and the reward's head keep every bit."""
+    trainer = trainer_of(config, base, start)
+    heads = {role: {k: v.clone() for k, v in head.state_dict().items()} for role, head in trainer.roles.heads.items()}
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    trainer.step(store.prompts.all("train")[:6])
+    after = base.model.state_dict()
+    changed = {name for name, tensor in before.items() if not tensor.equal(after[name])}
+    assert {name.split(".")[-2] for name in changed} == {"policy", "value"}
+    assert any(f".{start.id}." in name for name in before) and any(".reward." in name for name in before)
+    trained = {role: not head.weight.equal(heads[role]["weight"]) for role, head in trainer.roles.heads.items()}
+    assert trained == {"reward": False, "value": True}
+
+
+def test_a_policy_that_is_not_its_own_rollout_is_not_trained(
+    config: dict[str, Any], base: Base, start: Policy, store: Store
+) -> None:
+    trainer = trainer_of(config, base, start)
+    rollout = trainer.judge(*trainer.sample(store.prompts.all("train")))
+    disturb(trainer.roles, "policy", 0.1)
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    with pytest.raises(RatioOff, match=r"ratio - 1\| is .* nothing was trained"):
+        trainer.update(rollout, trainer.targets(rollout))
+    assert all(tensor.equal(before[name]) for name, tensor in base.model.state_dict().items())
+
+
+def test_a_policy_that_is_not_its_reference_is_not_trained(
+    config: dict[str, Any], base: Base, start: Policy, store: Store
+) -> None:
+    """Disturbed before sampling: the ratio is 1, but the KL to the reference is not 0."""
+    trainer = trainer_of(config, base, start)
+    disturb(trainer.roles, "policy", 0.1)
+    rollout = trainer.judge(*trainer.sample(store.prompts.all("train")))
+    with pytest.raises(RatioOff, match=r"KL to the reference"):
+        trainer.update(rollout, trainer.targets(rollout))
+
+
+def test_a_run_that_stops_at_the_first_check_leaves_no_policy(
+    store: Store, study: Study, config: dict[str, Any], base: Base, start: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = PpoTrainer.judge
+
+    def disturbed(self: PpoTrainer, *samples: Any) -> Any:
+        found = judge(self, *samples)
+        disturb(self.roles, "policy", 0.1)
+        return found
+
+    monkeypatch.setattr(PpoTrainer, "judge", disturbed)
+    with pytest.raises(RatioOff) as stopped:
+        ppo(Ppo(**config), store, base)
+    assert not (config["out"] / "adapter").exists()
+    assert store.policies.all() == [start] == store.studies.sampling_policies(study)
+    written = state(config["out"])
+    assert (written["state"], written["error"]) == ("failed", str(stopped.value))
+
+
+@pytest.mark.usefixtures("start")
+def test_an_easy_reward_goes_up(store: Store, config: dict[str, Any], base: Base) -> None:
+    """A random head on the last state, and so peaked a policy that it says the same few tokens again and again."""
+    easy = {
+        "iterations": 6, "episodes": 48, "epochs": 4, "lr": 1e-2, "value_lr": 1e-2, "beta": 0.0,
+        "missing_eos_penalty": 0.0, "max_new_tokens": 2, "temperature": 0.25,
+    }  # fmt: skip
+    ppo(Ppo(**{**config, **easy}), store, base)
+    logged = metrics(config["out"])
+    scores = [line["objective/scores"] for line in logged]
+    spread = logged[0]["objective/scores_std"] / 48**0.5
+    assert scores[-1] > scores[0] + 3 * spread, scores
+    assert logged[-1]["objective/kl"] > 0
+
+
+def test_a_missing_end_is_punished(config: dict[str, Any], base: Base, start: Policy, store: Store) -> None:
+    """The return of an answer's last token: its score, less the penalty if the answer was cut."""
+    trainer = trainer_of({**config, "missing_eos_penalty": 3.0, "beta": 0.0, "max_new_tokens": 6}, base, start)
+    rollout = trainer.judge(*trainer.sample(store.prompts.all("train")))
+    ended = type(rollout)(rollout.examples, rollout.texts, [True] * len(rollout.texts), rollout.mask, rollout.old,
+                          rollout.reference, rollout.values, rollout.scores)  # fmt: skip
+    cut = type(rollout)(rollout.examples, rollout.texts, [False] * len(rollout.texts), rollout.mask, rollout.old,
+                        rollout.reference, rollout.values, rollout.scores)  # fmt: skip
+    last = rollout.mask.sum(1) - 1
+    rows = torch.arange(len(last))
+    difference = trainer.targets(ended).returns[rows, last] - trainer.targets(cut).returns[rows, last]
+    torch.testing.assert_close(difference, torch.full_like(difference, 3.0))
+
+
+@pytest.mark.parametrize("episodes", [{"minibatches": 1}, {"minibatches": 3, "epochs": 2}])
+@pytest.mark.usefixtures("start")
+def test_the_same_seed_gives_the_same_run(
+    store: Store, config: dict[str, Any], llama_folder: Path, episodes: dict[str, int]
+) -> None:
+    runs = []
+    for name, seed in (("one", 5), ("two", 5), ("three", 6)):
+        options = Ppo(**{**config, **episodes, "out": config["out"].with_name(name)}, seed=seed, start="sft")
+        ppo(options, store, load_base(str(llama_folder), "none"))
+        lines = metrics(options.out)
+        runs.append([{k: v for k, v in line.items() if "seconds" not in k and k != "time"} for line in lines])
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+@pytest.mark.usefixtures("start")
+def test_no_held_out_prompt_is_ever_used(
+    store: Store, config: dict[str, Any], base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    prompt_ids = Base.prompt_ids
+
+    def spy(self: Base, messages: list[dict[str, str]]) -> list[int]:
+        seen.add(json.dumps(messages))
+        return prompt_ids(self, messages)
+
+    monkeypatch.setattr(Base, "prompt_ids", spy)
+    ppo(Ppo(**{**config, "iterations": 3}), store, base)
+    assert seen == {json.dumps(prompt.messages) for prompt in store.prompts.all("train")}
+
+
+def test_ctrl_c_leaves_a_valid_folder(
+    store: Store, study: Study, config: dict[str, Any], base: Base, start: Policy, llama_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    step = PpoTrainer.step
+
+    def interrupted(self: PpoTrainer, prompts: list[Any]) -> dict[str, float]:
+        if self.done == 1:
+            raise KeyboardInterrupt
+        return step(self, prompts)
+
+    monkeypatch.setattr(PpoTrainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ppo(Ppo(**{**config, "iterations": 5}), store, base)
+    written = state(config["out"])
+    assert (written["state"], written["iterations"], len(metrics(config["out"]))) == ("interrupted", 1, 1)
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama_folder), config["out"] / "adapter")
+    assert store.policies.all() == [start] == store.studies.sampling_policies(study)
+
+
+def test_plain_peft_loads_the_adapter_and_answers(
+    store: Store, config: dict[str, Any], base: Base, start: Policy, llama_folder: Path
+) -> None:
+    """Its greedy answer is that of our own routed model, and not that of the policy it started from."""
+    ppo(Ppo(**{**config, "lr": 2e-2, "iterations": 3}), store, base)
+    prompt = base.prompt_ids(store.prompts.all("heldout")[0].messages)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama_folder), config["out"] / "adapter")
+    ids = torch.tensor([prompt])
+    drawn = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)
+    roles = Roles(load_base(str(llama_folder), "none"))
+    roles.load("policy", config["out"] / "adapter")
+    roles.load("sft", Path(str(start.adapter)))
+    ours, before = (
+        generate(roles, role, [prompt], [(0,)], Sampling(1e-4, max_new_tokens=12), 1000)[0].ids
+        for role in ("policy", "sft")
+    )
+    assert drawn[0, len(prompt) :].tolist() == ours
+    assert ours != before
+
+
+def small_run(
+    store: Store, model: Path, quantize: Quantization, out: Path, **more: float
+) -> tuple[Base, list[dict[str, Any]]]:
+    """PPO from an SFT policy on that model; the base and the metrics."""
+    study = store.studies.default()
+    add_prompts(store, study, 4)
+    base = load_base(str(model), quantize)
+    add_policy(store, study, base, save_adapter(model, out / "sft", quantize))
+    options: dict[str, Any] = {"iterations": 2, "episodes": 4, "max_new_tokens": 6, "lr": 1e-3, **more}
+    judge = save_adapter(model, out / "reward", quantize, seed=2, head=True)
+    ppo(Ppo(db=store.path, out=out / "ppo", reward=judge, **options), store, base)
+    return base, metrics(out / "ppo")
+
+
+def test_int8_on_the_cpu(store: Store, llama_folder: Path, tmp_path: Path) -> None:
+    """End to end on bitsandbytes' own modules, whose weights are never touched."""
+    fresh = load_base(str(llama_folder), "int8")
+    base, logged = small_run(store, llama_folder, "int8", tmp_path)
+    modules = {n.replace(".base_layer", ""): m for n, m in base.model.named_modules() if isinstance(m, Linear8bitLt)}
+    expected = {n: m for n, m in fresh.model.named_modules() if isinstance(m, Linear8bitLt)}
+    assert len(expected) == 2 * 7  # two layers of q, k, v, o, gate, up, down
+    for name, module in expected.items():
+        assert modules[name].weight.dtype == torch.int8
+        assert modules[name].weight.equal(module.weight)
+    assert logged[0]["val/ratio_off"] < 2e-2
+    assert store.policies.get("ppo").quantization == "int8"
+
+
+def test_an_encoder_decoder(store: Store, t5_folder: Path, tmp_path: Path) -> None:
+    """At a temperature at which the random model, whose logits are large, says this and that."""
+    _, logged = small_run(store, t5_folder, "none", tmp_path, temperature=10.0)
+    assert logged[0]["val/ratio_off"] < 1e-3
+    assert logged[0]["objective/entropy"] > 6
+    assert logged[0]["objective/kl_k3"] < 1e-4 < logged[1]["objective/kl_k3"]
+
+
+def test_from_the_plain_base(store: Store, study: Study, config: dict[str, Any], base: Base) -> None:
+    """Without any adapter the base itself is the reference."""
+    add_prompts(store, study, 4)
+    ppo(Ppo(**config), store, base)
+    logged = metrics(config["out"])
+    assert logged[0]["objective/kl"] == pytest.approx(0, abs=1e-4) and logged[1]["objective/kl_k3"] > 0
+    plain, better = store.policies.all()
+    assert (plain.kind, better.parent) == ("base", plain.id)
+
+
+@pytest.mark.usefixtures("start")
+def test_a_wrong_adapter_is_refused(
+    store: Store, config: dict[str, Any], llama_folder: Path, t5_folder: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """A reward model of another base or quantisation, one without a head, and a policy of another quantisation."""
+    other = save_adapter(t5_folder, tmp_path / "other", head=True)
+    int8 = save_adapter(llama_folder, tmp_path / "int8", "int8", head=True)
+    known = store.policies.all()
+    cases: list[tuple[Path, Quantization, str]] = [
+        (other, "none", "was trained with base .*t5"),
+        (int8, "none", "with quantization 'int8', and this is 'none'"),
+        (adapters["sft"], "none", "no score head"),
+        (tmp_path / "nothing", "none", "holds no rankloop adapter"),
+        (adapters["reward"], "int8", "Policy 'sft' belongs to .* --quantize none"),
+    ]
+    for judge, quantize, sentence in cases:
+        with pytest.raises(WrongAdapter, match=sentence):
+            ppo(Ppo(**{**config, "reward": judge}), store, load_base(str(llama_folder), quantize))
+        assert not config["out"].exists() and store.policies.all() == known
+
+
+@pytest.mark.usefixtures("start")
+def test_a_mistake_is_found_before_the_training(store: Store, config: dict[str, Any], base: Base) -> None:
+    with pytest.raises(NameTaken, match="'sft'"):
+        ppo(Ppo(**config, name="sft"), store, base)
+    with pytest.raises(RankloopError, match="no policy 'nobody'"):
+        ppo(Ppo(**config, start="nobody"), store, base)
+    empty = store.studies.create("empty")
+    with pytest.raises(RankloopError, match="'empty' has no training prompts"):
+        ppo(Ppo(**config, study=empty.name, start="sft"), store, base)
+    assert not config["out"].exists()
+    config["out"].mkdir()
+    (config["out"] / "config.json").write_text("{}")
+    with pytest.raises(RunExists):
+        ppo(Ppo(**config), store, base)
+
+
+def test_every_wrong_option_is_named_at_once(config: dict[str, Any]) -> None:
+    wrong = {"iterations": 0, "lr": -1.0, "temperature": 0.0, "max_new_tokens": 0, "beta": -0.1, "gamma": 1.5}
+    with pytest.raises(RankloopError) as error:
+        Ppo(**{**config, **wrong, "minibatches": 7, "episodes": 6})
+    said = str(error.value)
+    assert said.count("\n") == 0 and said.endswith(".")
+    for part in (
+        "iterations must be above 0, not 0", "lr must be above 0, not -1.0", "temperature must be above 0, not 0.0",
+        "max_new_tokens must be above 0, not 0", "beta must be at least 0, not -0.1", "gamma must be from 0 to 1, not 1.5",
+        "episodes (6) must be at least minibatches (7)",
+    ):  # fmt: skip
+        assert part in said
