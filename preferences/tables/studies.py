@@ -95,21 +95,14 @@ class Studies(Table):
 
     def prompts_without_comparison(self, study: Study, limit: int, split: str | None = None) -> list[Prompt]:
         """Prompts of the study that no comparison of its current sampling policies asks about, oldest first."""
-        policies = json.dumps([policy.id for policy in self.sampling_policies(study)])
-        sql = (
-            "SELECT prompts.* FROM study_prompts JOIN prompts ON prompts.id = prompt "
-            "WHERE study_prompts.study = :study AND (:split IS NULL OR split = :split) AND NOT EXISTS ("
-            "  SELECT 1 FROM comparisons AS c JOIN comparison_responses AS cr ON cr.comparison = c.id"
-            "  JOIN responses AS r ON r.id = cr.response"
-            "  WHERE c.study = :study AND c.prompt = prompts.id"
-            "  AND r.policy IN (SELECT value FROM json_each(:policies))"
-            ") ORDER BY prompts.created, prompts.rowid LIMIT :limit"
-        )
-        cursor = self.store.db.query(sql, {"study": study.id, "split": split, "policies": policies, "limit": limit})
-        return [from_row(Prompt, row) for row in cursor]
+        return [prompt for prompt, asked in self._asked(study) if not asked and split in (None, prompt.split)][:limit]
 
     def least_compared_prompts(self, study: Study, limit: int) -> list[Prompt]:
         """Prompts of the study, those with the fewest comparisons of its current sampling policies first."""
+        return [prompt for prompt, _ in sorted(self._asked(study), key=lambda pair: pair[1])][:limit]
+
+    def _asked(self, study: Study) -> list[tuple[Prompt, int]]:
+        """The study's prompts, oldest first, and how many comparisons of its current sampling policies ask about each."""
         policies = json.dumps([policy.id for policy in self.sampling_policies(study)])
         sql = (
             "SELECT prompts.*, (SELECT count(DISTINCT c.id) FROM comparisons AS c"
@@ -117,7 +110,7 @@ class Studies(Table):
             "  WHERE c.study = :study AND c.prompt = prompts.id"
             "  AND r.policy IN (SELECT value FROM json_each(:policies))) AS asked "
             "FROM study_prompts JOIN prompts ON prompts.id = prompt WHERE study_prompts.study = :study "
-            "ORDER BY asked, prompts.created, prompts.rowid LIMIT :limit"
+            "ORDER BY prompts.created, prompts.rowid"
         )
-        cursor = self.store.db.query(sql, {"study": study.id, "policies": policies, "limit": limit})
-        return [from_row(Prompt, row) for row in cursor]
+        rows = self.store.db.query(sql, {"study": study.id, "policies": policies})
+        return [(from_row(Prompt, row), row["asked"]) for row in rows]

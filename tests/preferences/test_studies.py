@@ -83,3 +83,13 @@ def test_responses_are_stored_once_and_equal_texts_share_a_row(store: Store) -> 
     assert store.responses.get_many(r.id for r in made) == {r.id: r for r in made}
     assert store.responses.of_policy("ppo") == store.responses.of_prompt(prompt.id, "ppo") == made[2:]
     assert len(store.responses.of_prompt(prompt.id)) == 4
+
+
+def test_the_least_compared_prompts_come_first(store: Store, study: Study) -> None:
+    policy = add_policy(store, "sft")
+    prompts = [add_prompt(store, text) for text in ("Why is the sky blue?", "Name a river.", "Tell a joke.")]
+    store.studies.add_prompts(study, prompts)
+    store.studies.set_sampling_policies(study, [policy])
+    add_comparison(store, study, "Why is the sky blue?")
+    assert store.studies.least_compared_prompts(study, 10) == [*prompts[1:], prompts[0]]
+    assert store.studies.least_compared_prompts(study, 1) == prompts[1:2]
