@@ -249,14 +249,16 @@ def test_two_users_of_a_device_wait_for_each_other(capsys: pytest.CaptureFixture
     assert "Waiting for another rankloop process that uses the here" in capsys.readouterr().err
 
 
-def test_a_command_waits_for_the_device(store: Store, study: Study, llama_folder: Path) -> None:
+def test_a_command_waits_for_the_device(
+    store: Store, study: Study, llama_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     add_prompts(store, study, 1)
     options = SampleStage(db=store.path, model=str(llama_folder), quantize="none", max_new_tokens=4, temperature=1.0)
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(run(options)))
     with device_lock(default_device_name()):
         thread.start()
-        time.sleep(0.5)
+        until(lambda: "Waiting for another rankloop process" in capsys.readouterr().err, seconds=20)
         assert store.policies.all() == []
     thread.join(timeout=60)
     assert results[0]["comparisons"] == 1
