@@ -203,10 +203,9 @@ def test_plain_peft_answers_like_the_saved_role(any_base: Base, tmp_path: Path) 
 
 def test_save_and_load(base: Base, tmp_path: Path) -> None:
     """Adapter, head and card come back; what is on disk says whose it is."""
-    roles = with_adapters(base, "reward", heads=["reward"])
-    roles.train_only("reward")
+    roles = with_adapters(base, "policy", "reward", heads=["reward"])
     roles.save("reward", tmp_path, {"kind": "reward", "mean": 0.25})
-    assert all(parameter.requires_grad for parameter in roles.parameters("reward"))
+    assert roles.peft.peft_config["reward"].inference_mode is False
     again = Roles(load_base(base.id, "none"))
     card = again.load("judge", tmp_path)
     assert card == {**base.identity, "kind": "reward", "mean": 0.25}
