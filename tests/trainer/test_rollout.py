@@ -11,8 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
 from preferences.errors import RankloopError
+from tests.tiny import save, tiny_tokenizer
 from tests.trainer.make import is_one_sentence, with_adapters
 from trainer import rollout
 from trainer.batches import Example
@@ -97,6 +99,31 @@ def test_a_very_small_temperature_is_greedy_generation(policy: Roles, role: str)
                 eos_token_id=stop, pad_token_id=policy.base.pad_id,
             )[0].tolist()  # fmt: skip
         assert sample.ids == out[1 if policy.base.is_encoder_decoder else len(prompt) :]
+
+
+POSITIONED = {
+    "gpt2": GPT2Config(vocab_size=384, n_positions=64, n_embd=64, n_layer=2, n_head=4, initializer_range=0.3),
+    "opt": OPTConfig(
+        vocab_size=384, max_position_embeddings=64, hidden_size=64, word_embed_proj_dim=64, ffn_dim=128,
+        num_hidden_layers=2, num_attention_heads=4, dropout=0.0, init_std=0.3,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", POSITIONED)
+def test_learned_positions_are_counted_from_the_first_token(family: str, tmp_path: Path) -> None:
+    """Padding before a prompt must not move it; rotary and relative positions would not notice."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(POSITIONED[family])
+    base = load_base(str(save(model, tiny_tokenizer(), tmp_path)), "none")
+    found = generate(Roles(base), "base", PROMPTS, KEYS, Sampling(1e-6, 1.0, 12), 10_000)
+    for prompt, sample in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([prompt])
+        out = base.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
+            eos_token_id=2, pad_token_id=base.pad_id,
+        )  # fmt: skip
+        assert sample.ids == out[0, len(prompt) :].tolist()
 
 
 def test_answers_are_cut_at_their_first_end_token(policy: Roles) -> None:
