@@ -150,6 +150,8 @@ class Roles:
 
         A backward pass with gradient checkpointing runs the forward again, so it belongs inside too.
         """
+        unknown = {span if isinstance(span, str) else span[0] for span in spans} - self.names - {"base"}
+        assert not unknown, f"There is no role {sorted(unknown)[0]!r}; without this its rows would run the plain base."
         before = self.route.spans
         self.route.spans = [(span, slice(None)) if isinstance(span, str) else span for span in spans]
         try:
@@ -223,7 +225,10 @@ def read_card(folder: Path, base: Base) -> dict[str, Any]:
     """The card of an adapter that fits the base. Raises WrongAdapter."""
     if not (folder / CARD).is_file() or not (folder / "adapter_model.safetensors").is_file():
         raise WrongAdapter(f"{folder} holds no rankloop adapter; give the 'adapter' folder of a run.")
-    card: dict[str, Any] = json.loads((folder / CARD).read_text())
+    try:
+        card: dict[str, Any] = json.loads((folder / CARD).read_text())
+    except ValueError as error:
+        raise WrongAdapter(f"{folder / CARD} is not valid JSON ({error}); restore it or train again.") from error
     for what, value in base.identity.items():
         if card.get(what) != value:
             raise WrongAdapter(

@@ -312,3 +312,17 @@ def test_adapters_have_no_dropout_and_spare_the_head(any_base: Base) -> None:
     config = roles.peft.peft_config["policy"]
     assert (config.lora_dropout, config.r, config.lora_alpha) == (0, 4, 8)
     assert not any(isinstance(m, nn.Dropout) and m.p and m.training for m in any_base.model.modules())
+
+
+def test_an_unknown_role_is_the_programmers_mistake(base: Base) -> None:
+    """Else a typing error would quietly train or sample the plain base."""
+    roles = Roles(base)
+    roles.add("policy", lora_config(base, 4, 8))
+    with pytest.raises(AssertionError, match="'polcy'"), roles.routed(("policy", slice(0, 1)), ("polcy", slice(1, 2))):
+        pass
+
+
+def test_a_broken_card_is_one_sentence(base: Base, saved: Path) -> None:
+    (saved / CARD).write_text("{")
+    with pytest.raises(WrongAdapter, match="not valid JSON"):
+        Roles(base).load("policy", saved)
