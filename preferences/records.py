@@ -335,15 +335,3 @@ class Exclusion:
     actor: str
     since: float
     lifted: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Invite:
-    """A link, good once until `expires`, at which somebody sets the account's password. Only the token's hash is kept."""
-
-    token_hash: str
-    annotator: str
-    created: float
-    expires: float
-    used: float | None
-    actor: str

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from preferences.errors import NameTaken
-from preferences.records import Annotator, Invite, Role
-from preferences.tables.table import Table, from_row
+from preferences.records import Annotator, Role
+from preferences.tables.table import Table
 
 
 class Invites(Table):
@@ -54,10 +54,6 @@ class Invites(Table):
             self.store.annotators.set_password(account, password_hash)
             self.store.events.add(account.id, "joined", account.id, {})
         return self.store.annotators.get(account.id)
-
-    def all(self) -> list[Invite]:
-        """Every invitation, oldest first."""
-        return [from_row(Invite, row) for row in self.rows("SELECT * FROM invites ORDER BY created, token_hash")]
 
     def _waits(self, account: Annotator) -> bool:
         """Whether the account was made by an invitation and has no password yet; imported annotators have neither."""
