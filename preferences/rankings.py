@@ -65,13 +65,11 @@ def votes_of(ranking: Ranking) -> Votes:
     return [] if ALL_BAD in ranking.flags else votes(ranking.tiers, with_ties=ranking.mode != "best-worst")
 
 
-def pair_shares(rankings: Iterable[Tiers]) -> dict[tuple[str, str], float]:
-    """Soft labels of one comparison: (a, b), a < b -> the share of rankings that prefer a; a tie counts one half."""
-    return vote_shares(map(votes, rankings))
-
-
 def vote_shares(rankings: Iterable[Votes]) -> dict[tuple[str, str], float]:
-    """The same from votes: of each two items, only those rankings count that say something of them."""
+    """Soft labels of one comparison: (a, b), a < b -> the share of rankings that prefer a; a tie counts one half.
+
+    Of each two items, only those rankings count that say something of them.
+    """
     found: dict[tuple[str, str], list[float]] = {}
     for said in rankings:
         for a, b, vote in said:

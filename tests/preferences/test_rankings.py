@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preferences.errors import BadTiers
-from preferences.rankings import check_placed, check_tiers, pair_shares, pairs, ranks, ties
+from preferences.rankings import check_placed, check_tiers, pairs, ranks, ties, vote_shares, votes
 from preferences.records import Tiers
 
 ITEMS = list("abcdefghi")
@@ -54,23 +54,23 @@ def test_pairs_and_ties_are_every_two_items_once(tiers: Tiers) -> None:
 
 
 @given(any_rankings)
-def test_pair_shares_are_the_mean_of_the_votes(rankings: list[Tiers]) -> None:
+def test_vote_shares_are_the_mean_of_the_votes(rankings: list[Tiers]) -> None:
     items = sorted(item for tier in rankings[0] for item in tier)
     expected = {}
     for a, b in combinations(items, 2):
-        votes = 0.0
+        total = 0.0
         for tiers in rankings:
             difference = level(tiers, b) - level(tiers, a)
-            votes += 1.0 if difference > 0 else 0.5 if difference == 0 else 0.0
-        expected[a, b] = votes / len(rankings)
-    assert pair_shares(rankings) == pytest.approx(expected)
+            total += 1.0 if difference > 0 else 0.5 if difference == 0 else 0.0
+        expected[a, b] = total / len(rankings)
+    assert vote_shares(map(votes, rankings)) == pytest.approx(expected)
 
 
 def test_three_annotators_by_hand() -> None:
-    shares = pair_shares([[["a"], ["b"]], [["b"], ["a"]], [["b", "a"]]])
+    shares = vote_shares(map(votes, [[["a"], ["b"]], [["b"], ["a"]], [["b", "a"]]]))
     assert shares == {("a", "b"): 0.5}
-    assert pair_shares([[["b"], ["a"]], [["b", "a"]]]) == {("a", "b"): 0.25}
-    assert pair_shares([]) == {}
+    assert vote_shares(map(votes, [[["b"], ["a"]], [["b", "a"]]])) == {("a", "b"): 0.25}
+    assert vote_shares([]) == {}
 
 
 @given(any_tiers, st.randoms())
