@@ -73,9 +73,14 @@ def vote_shares(rankings: Iterable[Votes]) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], list[float]] = {}
     for said in rankings:
         for a, b, vote in said:
-            key, value = ((a, b), vote) if a < b else ((b, a), 1 - vote)
+            key, value = ordered(a, b, vote)
             found.setdefault(key, []).append(value)
     return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def ordered(a: str, b: str, share: float) -> tuple[tuple[str, str], float]:
+    """The pair with the smaller id first, and the share that prefers that one; `share`: of those who prefer a."""
+    return ((a, b), share) if a < b else ((b, a), 1 - share)
 
 
 def top_splits(rankings: Sequence[Tiers]) -> bool:

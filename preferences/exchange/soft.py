@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from preferences.consensus import dawid_skene, pair_labels
-from preferences.rankings import vote_shares, votes_of
+from preferences.rankings import ordered, vote_shares, votes_of
 from preferences.records import Comparison, Ranking, Study
 from preferences.store import Store
 
@@ -30,15 +30,7 @@ def by_annotator_model(store: Store, study: Study, simulated: bool) -> Shares:
     def shares(comparison: Comparison, rankings: list[Ranking]) -> dict[tuple[str, str], float]:
         known = found.get(comparison.id, {})
         items = comparison.items
-        return by_votes(comparison, rankings) | {
-            pair: chance
-            for (i, j), chance in known.items()
-            for pair, chance in [ordered(items[i], items[j], chance)]
-        }  # fmt: skip
+        modelled = dict(ordered(items[i], items[j], chance) for (i, j), chance in known.items())
+        return by_votes(comparison, rankings) | modelled
 
     return shares
-
-
-def ordered(a: str, b: str, chance: float) -> tuple[tuple[str, str], float]:
-    """The pair with the smaller id first, as `vote_shares` has it, and the chance of that one."""
-    return ((a, b), chance) if a < b else ((b, a), 1 - chance)
