@@ -58,11 +58,6 @@ class Annotators(Table):
             db.execute(sql, [json.dumps(changes), annotator.id])
         return self.get(annotator.id)
 
-    def set_settings(self, annotator: Annotator, settings_json: str) -> None:
-        """Replace the account's own settings (JSON text)."""
-        with self.store.write() as db:
-            db.execute("UPDATE annotators SET settings = ? WHERE id = ?", [settings_json, annotator.id])
-
     def give_consent(self, annotator: Annotator, text: ConsentText) -> float:
         """Record that the annotator agreed to that version now; the time of the first agreement to it."""
         row = {"annotator": annotator.id, "consent": text.id, "at": self.store.clock()}

@@ -76,7 +76,7 @@ def test_old_sessions_are_swept_out(store: Store, clock: Clock) -> None:
 
 
 def test_settings(store: Store) -> None:
-    store.annotators.set_settings(add_annotator(store), '{"single_keys": false}')
+    store.annotators.change_settings(add_annotator(store), {"single_keys": False})
     assert store.annotators.get("ann").settings == {"single_keys": False}
 
 

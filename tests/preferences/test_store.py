@@ -17,20 +17,18 @@ THREADS, STEPS = 8, 50
 
 
 def count(store: Store) -> int:
-    row = store.studies.row("SELECT settings FROM annotators WHERE name = 'counter'")
-    assert row is not None
-    return int(row["settings"])
+    return int(store.annotators.get("counter").settings["count"])
 
 
 def test_read_then_write_steps_of_eight_threads_lose_nothing(store: Store) -> None:
     """With a deferred BEGIN most of these 400 steps fail with "database is locked"."""
     counter = store.annotators.add("counter", "annotator", "")
-    store.annotators.set_settings(counter, "0")
+    store.annotators.change_settings(counter, {"count": 0})
 
     def step(_: int) -> None:
         for _ in range(STEPS):
             with store.write():
-                store.annotators.set_settings(counter, str(count(store) + 1))
+                store.annotators.change_settings(counter, {"count": count(store) + 1})
         store.close()
 
     with ThreadPoolExecutor(THREADS) as pool:
