@@ -177,7 +177,6 @@ def test_the_order_of_a_record_is_kept(store: Store, study: Study, tmp_path: Pat
     assert [store.responses.get_many([item])[item].text for item in comparison.items] == ["z", "a", "m"]
 
 
-TRANSITIVE = [[0, 1, 1], [2, 0, 1], [2, 1, 1]]  # 2 > 0 > 1
 CYCLE = [[0, 1, 1], [1, 2, 1], [0, 2, 2]]
 
 
