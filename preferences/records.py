@@ -22,6 +22,7 @@ Verdict = Literal["", "cannot_rank"]
 PolicyKind = Literal["base", "sft", "ppo", "imported", "human"]
 
 ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")
+LABELS: tuple[Purpose, ...] = ("label", "adjudication")  # what a study counts, exports and trains on
 
 
 def content_id(*parts: object) -> str:

@@ -13,6 +13,7 @@ from preferences.intervals import Array, Statistic
 from preferences.kappas import cohen_kappas, fleiss_kappa, krippendorff_alpha
 from preferences.labels import Labels, blocks
 from preferences.quality import annotators, label_distribution
+from preferences.records import LABELS
 from preferences.repeats import flip_rate, flips_to_first, self_consistency
 from preferences.store import Store
 from preferences.style import EFFECTS
@@ -94,7 +95,7 @@ def agreement_of(labels: Labels) -> dict[str, Any]:
 def strengths(store: Store, study: str | None = None, simulated: bool = False) -> dict[str, Any]:
     """How strong the models are whose responses were ranked; adjudications count as well. See `strengths.strengths`."""
     with store.snapshot():
-        labels, comparisons = store.labels.read(study, simulated, ("label", "adjudication"))
+        labels, comparisons = store.labels.read(study, simulated, LABELS)
         answers = store.labels.answers(comparisons)
     return {
         **models.strengths(contests_of(labels, answers), EFFECTS),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from preferences.consensus import dawid_skene, pair_labels
 from preferences.rankings import ordered, vote_shares, votes_of
-from preferences.records import Comparison, Ranking, Study
+from preferences.records import LABELS, Comparison, Ranking, Study
 from preferences.store import Store
 
 Shares = Callable[[Comparison, list[Ranking]], dict[tuple[str, str], float]]
@@ -20,7 +20,7 @@ def by_annotator_model(store: Store, study: Study, simulated: bool) -> Shares:
 
     Pairs that it knows nothing of (best-worst answers) keep their share of votes.
     """
-    labels, comparisons = store.labels.read(study.id, simulated, ("label", "adjudication"))
+    labels, comparisons = store.labels.read(study.id, simulated, LABELS)
     pairs, units = pair_labels(labels)
     share = dawid_skene(pairs, len(units), len(labels.names)).share
     found: dict[str, dict[tuple[int, int], float]] = {}

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from preferences.errors import UnknownName
 from preferences.plan import Plan, labels_wanted
-from preferences.records import Comparison, Response, Study, content_id
+from preferences.records import LABELS, Comparison, Response, Study, content_id
 from preferences.tables.table import Table, to_row
 
 COLUMNS = [field.name for field in fields(Comparison) if field.name not in ("items", "same")]
@@ -78,7 +78,7 @@ class Comparisons(Table):
             "SELECT c.id FROM comparisons AS c JOIN prompts AS p ON p.id = c.prompt WHERE c.study = :study "
             "AND (:split IS NULL OR p.split = :split) AND EXISTS (SELECT 1 FROM current_rankings AS r "
             "JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison = c.id AND r.kind = 'ranking' "
-            "AND r.purpose IN ('label', 'adjudication') "
+            f"AND r.purpose IN {LABELS} "
             "AND (:simulated OR NOT a.simulated)) ORDER BY c.created, c.rowid"
         )
         parameters = {"study": study.id, "split": split, "simulated": int(simulated)}

@@ -7,8 +7,7 @@ from typing import Any
 
 from preferences.plan import Plan, draw, is_repeated, labels_wanted
 from preferences.rankings import top_splits
-from preferences.records import Ranking, Study, Tiers
-from preferences.tables.supply import LABELS
+from preferences.records import LABELS, Ranking, Study, Tiers
 from preferences.tables.table import Table
 
 PART = 50  # prompts that are looked at together

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+from preferences.records import LABELS
 from preferences.tables.table import Table
 
 RANKED = (
     "WITH ranked AS (SELECT r.id, r.comparison, r.annotator, r.guideline, c.prompt, p.split, p.source, p.language, "
     "a.simulated FROM current_rankings AS r JOIN comparisons AS c ON c.id = r.comparison "
     "JOIN prompts AS p ON p.id = c.prompt JOIN annotators AS a ON a.id = r.annotator "
-    "WHERE r.kind = 'ranking' AND r.purpose IN ('label', 'adjudication') AND c.study = :study "
+    f"WHERE r.kind = 'ranking' AND r.purpose IN {LABELS} AND c.study = :study "
     "AND (:split IS NULL OR p.split = :split) "
     "AND (:simulated OR NOT a.simulated)) "
 )
@@ -82,7 +83,7 @@ class Exported(Table):
             "r.rewrite, r.rewrite_of, r.active_ms, r.created FROM json_each(?) AS wanted "
             "CROSS JOIN current_rankings AS r ON r.comparison = wanted.value JOIN rankings AS line ON line.id = r.id "
             "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' "
-            "AND r.purpose IN ('label', 'adjudication') AND (? OR NOT a.simulated) ORDER BY wanted.key, line.rowid"
+            f"AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY wanted.key, line.rowid"
         )
         return list(self.store.db.execute(sql, [json.dumps(idents), int(simulated)]))
 

@@ -17,6 +17,7 @@ from preferences.answers import (
 from preferences.errors import NonceUsed, NothingToUndo, UnknownName
 from preferences.rankings import ALL_BAD, check_tiers
 from preferences.records import (
+    LABELS,
     Annotator,
     Comparison,
     Lease,
@@ -30,13 +31,11 @@ from preferences.records import (
     content_id,
     random_id,
 )
-from preferences.tables.supply import LABELS
 from preferences.tables.table import Table, from_row, to_row
 
 # `line` gives the order of storing: times can be equal, and the rowid of a view is NULL or an error.
 CURRENT = "SELECT r.*, r.shown AS 'order' FROM current_rankings AS r JOIN rankings AS line ON line.id = r.id "
 STANDING = CURRENT.replace("current_rankings", "standing_rankings")
-IS_LABEL = f"purpose IN {LABELS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ class Rankings(Table):
         """Comparison -> its current labels, oldest first; those of simulated annotators only if `simulated`."""
         sql = CURRENT + (
             "JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison IN (SELECT value FROM json_each(?)) "
-            f"AND r.kind = 'ranking' AND r.{IS_LABEL} AND (? OR NOT a.simulated) ORDER BY line.rowid"
+            f"AND r.kind = 'ranking' AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY line.rowid"
         )
         found: dict[str, list[Ranking]] = {ident: [] for ident in idents}
         for row in self.rows(sql, json.dumps(list(idents)), int(simulated)):

@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from preferences.plan import Plan, gold_phases
-from preferences.records import Annotator, Candidate, Offer, Purpose, Study
+from preferences.records import LABELS, Annotator, Candidate, Offer, Study
 from preferences.tables.table import Table
 
 OPEN_LEASE = "l.released IS NULL AND l.expires > :now"
-LABELS: tuple[Purpose, ...] = ("label", "adjudication")
 WINDOW = 60  # how many open comparisons of a kind there are to choose from
 # Which labels are counted, and up to how many: of people, of simulated annotators. The indexes say it in the same words.
 ROOM = {False: ("labels", "wanted + extra"), True: ("labels_simulated", "wanted")}

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from preferences.records import Annotator, Ranking, Study
+from preferences.records import LABELS, Annotator, Ranking, Study
 from preferences.tables.rankings import CURRENT
 from preferences.tables.table import Table, from_row
 
-LABEL = "kind = 'ranking' AND purpose IN ('label', 'adjudication')"
-MINE = f"SELECT comparison FROM current_rankings WHERE {LABEL} AND annotator = ?"
+MINE = f"SELECT comparison FROM current_rankings WHERE kind = 'ranking' AND purpose IN {LABELS} AND annotator = ?"
 
 
 class Work(Table):
@@ -21,8 +20,8 @@ class Work(Table):
     def shared(self, annotator: Annotator) -> list[Ranking]:
         """The current rankings, by this annotator and other people, of comparisons that this annotator ranked."""
         sql = CURRENT + (
-            f"JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' "
-            f"AND r.purpose IN ('label', 'adjudication') AND r.comparison IN ({MINE}) "
+            "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' "
+            f"AND r.purpose IN {LABELS} AND r.comparison IN ({MINE}) "
             "AND (r.annotator = ? OR NOT a.simulated) ORDER BY line.rowid"
         )
         return [from_row(Ranking, row) for row in self.rows(sql, annotator.id, annotator.id)]
