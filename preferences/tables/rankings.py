@@ -207,11 +207,11 @@ class Rankings(Table):
         so that nobody can tell these by the numbers; comparisons that still want a label.
         """
         today = "SELECT count(*) FROM standing_rankings WHERE kind = 'ranking' AND annotator = ? AND created >= ?"
-        total = "SELECT coalesce(sum(rankings), 0) FROM tallies WHERE "
+        mine = "SELECT coalesce(sum(rankings), 0) FROM tallies WHERE annotator = ?"
         return {
-            "mine": self.number(total + "annotator = ?", annotator.id),
+            "mine": self.number(mine, annotator.id),
             "mine_today": self.number(today, annotator.id, since),
-            "team": self.number(total + "study = ?", study.id),
+            "team": self.store.queue.team(study),
             "waiting": self.store.queue.waiting(study),
         }
 
