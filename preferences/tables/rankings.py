@@ -155,10 +155,13 @@ class Rankings(Table):
             self._insert(made)
         return 1, int(earlier is not None)
 
-    def of_comparison(self, annotator: Annotator, comparison: str) -> Ranking | None:
-        """The annotator's own answer to the comparison, whether or not it counts, or None; never a repeat's."""
-        sql = STANDING + "WHERE r.comparison = ? AND r.annotator = ? AND r.purpose != 'repeat'"
-        row = self.row(sql, comparison, annotator.id)
+    def of_comparison(self, annotator: Annotator, comparison: str, purpose: Purpose = "label") -> Ranking | None:
+        """The annotator's own answer to the comparison, whether or not it counts, or None.
+
+        It is what another answer for that purpose replaces: the answer to a repeat stands apart from the others.
+        """
+        sql = STANDING + "WHERE r.comparison = ? AND r.annotator = ? AND (r.purpose = 'repeat') = (? = 'repeat')"
+        row = self.row(sql, comparison, annotator.id, purpose)
         return from_row(Ranking, row) if row else None
 
     def current(
@@ -223,7 +226,7 @@ class Rankings(Table):
             study = self.store.studies.get(comparison.study)
             answer = answer.checked(comparison, study, kind)
             guideline = self.store.studies.guideline(study)
-            earlier = self._superseded(annotator, lease)
+            earlier = self.of_comparison(annotator, comparison.id, lease.purpose)
             made = Ranking(
                 random_id(), comparison.id, annotator.id, kind, answer.tiers, lease.order, answer.nonce, answer.active_ms,
                 answer.strengths, answer.flags, answer.reason, answer.rewrite, guideline.id if guideline else None,
@@ -256,14 +259,8 @@ class Rankings(Table):
 
     def is_edit(self, annotator: Annotator, lease: Lease) -> bool:
         """Whether what is leased is an answer of theirs that counts on, and not one that is asked for again."""
-        earlier = self._superseded(annotator, lease)
+        earlier = self.of_comparison(annotator, lease.comparison, lease.purpose)
         return earlier is not None and self.row("SELECT 1 FROM outdated WHERE ranking = ?", earlier.id) is None
-
-    def _superseded(self, annotator: Annotator, lease: Lease) -> Ranking | None:
-        """The annotator's standing answer that one under this lease replaces: of the same comparison and purpose."""
-        sql = STANDING + "WHERE r.comparison = ? AND r.annotator = ? AND (r.purpose = 'repeat') = (? = 'repeat')"
-        row = self.row(sql, lease.comparison, annotator.id, lease.purpose)
-        return from_row(Ranking, row) if row else None
 
     def _insert(self, ranking: Ranking) -> None:
         row = to_row(ranking)
