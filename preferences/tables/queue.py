@@ -10,8 +10,6 @@ from preferences.records import Annotator, Comparison, Draft, Lease, Offer, Pick
 from preferences.tables.supply import Supply
 from preferences.tables.table import from_row
 
-NOT_YOURS = "This comparison is not assigned to you; load the page again to get the next one."
-
 
 class Queue(Supply):
     """Who ranks what now. `order` and the choice itself come from pure functions of the labeler."""
@@ -113,14 +111,12 @@ class Queue(Supply):
         Raises NotLeased if it is not theirs, was given back, or they have answered the comparison since.
         """
         with self.store.write():
-            found = self.row("SELECT *, shown AS 'order' FROM leases WHERE id = ?", lease)
-            if found is None or found["annotator"] != annotator.id or found["comparison"] != comparison:
-                raise NotLeased(NOT_YOURS)
+            found = self._assigned(lease, annotator.id, comparison)
             answered = self.store.rankings.of_comparison(annotator, comparison)
-            if found["released"] is not None or (answered and answered.created > found["created"]):
+            if found.released is not None or (answered and answered.created > found.created):
                 raise NotLeased("You have answered this comparison meanwhile; load the page again to get the next one.")
             again = [held for held in self.all_held(annotator) if held.comparison == comparison]
-            return self.renew(again[-1] if again else from_row(Lease, found), seconds)
+            return self.renew(again[-1] if again else found, seconds)
 
     def release(self, lease: Lease) -> None:
         """Give the comparison back."""
@@ -129,12 +125,17 @@ class Queue(Supply):
 
     def check(self, lease: str, annotator: str, comparison: str) -> Lease:
         """The open lease of that id. Raises NotLeased unless it is this annotator's, on this comparison, and open."""
-        found = self.row("SELECT *, shown AS 'order' FROM leases WHERE id = ?", lease)
-        if found is None or found["annotator"] != annotator or found["comparison"] != comparison:
-            raise NotLeased(NOT_YOURS)
-        if found["released"] is not None or found["expires"] <= self.store.clock():
+        found = self._assigned(lease, annotator, comparison)
+        if found.released is not None or found.expires <= self.store.clock():
             raise NotLeased("Your time for this comparison ran out; load the page again (your draft is kept).")
-        return from_row(Lease, found)
+        return found
+
+    def _assigned(self, lease: str, annotator: str, comparison: str) -> Lease:
+        """The lease of that id, open or not. Raises NotLeased unless it is this annotator's, on this comparison."""
+        row = self.row("SELECT *, shown AS 'order' FROM leases WHERE id = ?", lease)
+        if row is None or row["annotator"] != annotator or row["comparison"] != comparison:
+            raise NotLeased("This comparison is not assigned to you; load the page again to get the next one.")
+        return from_row(Lease, row)
 
     def save_draft(self, comparison: str, annotator: Annotator, body: dict[str, Any]) -> Draft:
         """Keep what is placed so far; the newest draft replaces the earlier one."""
