@@ -71,15 +71,15 @@ class Golds(Table):
 
     def qualify(self, study: Study, annotator: Annotator) -> None:
         """Decide, once, when the annotator has ranked all gold of the qualification; not for simulated annotators."""
-        first, _ = gold_phases(Plan.of(study.plan), [gold.comparison for gold in self.all(study)])
-        if not first or annotator.simulated:
-            return
         decided = "SELECT 1 FROM qualifications WHERE study = ? AND annotator = ?"
+        if annotator.simulated or self.row(decided, study.id, annotator.id):
+            return
+        first, _ = gold_phases(Plan.of(study.plan), [gold.comparison for gold in self.all(study)])
         marks = ", ".join("?" * len(first))
         seen = (
             f"SELECT count(DISTINCT comparison) FROM standing_rankings WHERE annotator = ? AND comparison IN ({marks})"
         )
-        if self.row(decided, study.id, annotator.id) or self.number(seen, annotator.id, *first) < len(first):
+        if not first or self.number(seen, annotator.id, *first) < len(first):
             return
         score = self.score(annotator, first)
         self.decide(study, annotator, score is None or score >= Plan.of(study.plan).gold_pass, score, "")
