@@ -117,8 +117,10 @@ def is_repeated(plan: Plan, comparison: str) -> bool:
     return draw("repeat", plan.seed, comparison) < plan.repeats
 
 
-def labels_wanted(plan: Plan, comparison: str, split: Split) -> int:
-    """How many people should rank the comparison, adjudication aside."""
+def labels_wanted(plan: Plan, comparison: str, split: Split, own: bool = False) -> int:
+    """How many people should rank the comparison, adjudication aside; whoever typed its prompt, if `own`, does so alone."""
+    if own:
+        return 1
     if split == "heldout":
         return plan.labels_heldout
     return max(plan.labels_train, plan.labels_shared) if is_shared(plan, comparison) else plan.labels_train

@@ -92,9 +92,8 @@ class Comparisons(Table):
             comparison.prompt,
         )
         assert row is not None
-        if comparison.asked_by:
-            return 1  # whoever typed the prompt ranks its answers alone
-        return labels_wanted(Plan.of(json.loads(row["plan"])), comparison.id, row["split"])
+        own = comparison.asked_by is not None
+        return labels_wanted(Plan.of(json.loads(row["plan"])), comparison.id, row["split"], own)
 
     def _select(self, where: str, *parameters: object) -> list[Comparison]:
         rows = self.rows(

@@ -50,22 +50,16 @@ class Counters(Table):
                 self._settle_splits("c.prompt IN (SELECT value FROM json_each(:which))", idents)
 
     def _want(self, where: str, which: str) -> None:
-        """Ask the plan again how many people should rank each of those comparisons: none gold, one an own prompt."""
+        """Ask the plan again how many people should rank each of those comparisons: nobody gold."""
         rows = self.rows(
-            "SELECT c.id, c.study, p.split, c.asked_by, EXISTS (SELECT 1 FROM golds WHERE comparison = c.id) AS gold "
+            "SELECT c.id, c.study, p.split, c.asked_by IS NOT NULL AS own, "
+            "EXISTS (SELECT 1 FROM golds WHERE comparison = c.id) AS gold "
             f"FROM comparisons AS c JOIN prompts AS p ON p.id = c.prompt WHERE {where}",
             which,
         )
         plans = {ident: Plan.of(self.store.studies.get(ident).plan) for ident in {row["study"] for row in rows}}
         wanted = [
-            (
-                0
-                if row["gold"]
-                else 1
-                if row["asked_by"]
-                else labels_wanted(plans[row["study"]], row["id"], row["split"]),
-                row["id"],
-            )
+            (0 if row["gold"] else labels_wanted(plans[row["study"]], row["id"], row["split"], row["own"]), row["id"])
             for row in rows
         ]
         self.store.db.conn.executemany("UPDATE comparisons SET wanted = ?1 WHERE id = ?2 AND wanted != ?1", wanted)
