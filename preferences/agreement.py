@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from preferences.intervals import Array, Statistic, by_prompt, divided, statistic, undefined
+from preferences.intervals import Array, Statistic, by_prompt, divided, quotient, statistic, undefined
 from preferences.labels import Block, pair_columns
 
 NO_OVERLAP = "no comparison was ranked by two annotators"
@@ -25,7 +25,7 @@ def pairwise_agreement(blocks: Sequence[Block]) -> Statistic:
     sums = gathered(blocks, rows)
     _, strict, every = sums.sum(0)
     reason = "in every pair of responses that two annotators ranked, one of them tied the two"
-    found = statistic(lambda total: divided(total[..., 0], total[..., 1]), sums, strict, (0, 1), reason)
+    found = statistic(quotient, sums, strict, (0, 1), reason)
     return {**found, "ties_excluded": float(1 - strict / every)}
 
 
@@ -52,7 +52,7 @@ def kendall_tau_b(blocks: Sequence[Block]) -> Statistic:
     sums = gathered(blocks, rows)
     _, comparisons, left_out = sums.sum(0)
     reason = "in every comparison that two annotators ranked, at most one of them did not tie all responses"
-    found = statistic(lambda total: divided(total[..., 0], total[..., 1]), sums, comparisons, (-1, 1), reason)
+    found = statistic(quotient, sums, comparisons, (-1, 1), reason)
     return {**found, "undefined_pairs": int(left_out)}
 
 
@@ -70,7 +70,7 @@ def kendall_w(blocks: Sequence[Block]) -> Statistic:
         rows.append(np.stack([np.nan_to_num(w), np.isfinite(w)], 1))
     sums = gathered(blocks, rows)
     reason = "in every comparison that two annotators ranked, all of them tied all responses"
-    return statistic(lambda total: divided(total[..., 0], total[..., 1]), sums, sums.sum(0)[1], (0, 1), reason)
+    return statistic(quotient, sums, sums.sum(0)[1], (0, 1), reason)
 
 
 def concordance(block: Block) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.stats
 
 from preferences.choices import Choices, Shape, fit, tie_sizes
-from preferences.intervals import Array, Statistic, by_prompt, divided, interval, statistic, undefined
+from preferences.intervals import Array, Statistic, by_prompt, interval, quotient, statistic, undefined
 from preferences.labels import NONE, Labels, pair_columns
 from preferences.strengths import RUNS_OFF, resampled_parameters, softmax
 
@@ -36,7 +36,7 @@ def rank_one_by_position(labels: Labels) -> dict[str, Any]:
     for position in range(int(items.max())):
         rows = items > position
         sums = by_prompt(labels.prompt[rows], np.stack([place[rows] == position, rows[rows]], 1).astype(float))
-        found = statistic(lambda total: divided(total[..., 0], total[..., 1]), sums, rows.sum(), (0, 1), UNKNOWN)
+        found = statistic(quotient, sums, rows.sum(), (0, 1), UNKNOWN)
         positions.append({"position": position + 1, "expected": float((1 / items[rows]).mean()), **found})
     return {"positions": positions, "chi_square": chi_square(place, items)}
 

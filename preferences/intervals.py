@@ -121,3 +121,8 @@ def divided(over: Array, under: Array) -> Array:
     """over / under, nan where `under` is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(np.asarray(under) == 0, np.nan, np.divide(over, under))
+
+
+def quotient(total: Array) -> Array:
+    """[...] from totals [..., D]: the first by the second, nan where that is 0."""
+    return divided(total[..., 0], total[..., 1])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from preferences.bias import active_seconds, too_fast
-from preferences.intervals import Array, Statistic, by_prompt, divided, statistic
+from preferences.intervals import Array, Statistic, by_prompt, quotient, statistic
 from preferences.labels import NONE, Block, Labels, blocks
 from preferences.repeats import self_consistency
 
@@ -55,9 +55,7 @@ def agreement_with_others(shared: Sequence[Block], people: int) -> list[Statisti
     for number in range(people):
         rows = person == number
         own = by_prompt(of_prompt[rows], columns[rows])
-        found.append(
-            statistic(lambda total: divided(total[..., 0], total[..., 1]), own, columns[rows, 1].sum(), (0, 1), ALONE)
-        )
+        found.append(statistic(quotient, own, columns[rows, 1].sum(), (0, 1), ALONE))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from preferences.intervals import Array, Statistic, by_prompt, divided, statistic
+from preferences.intervals import Array, Statistic, by_prompt, quotient, statistic
 from preferences.labels import NONE, Labels, last_of_each, pair_columns
 
 NO_REPEATS = "no annotator has ranked a comparison a second time, as a hidden repeat"
@@ -22,7 +22,7 @@ def self_consistency(labels: Labels) -> Statistic:
     first, second, agree, strict = _pairs(labels)
     sums = by_prompt(first.prompt, np.stack([agree.sum(1), strict.sum(1)], 1).astype(float))
     reason = "no pair of items was put apart both times" if len(second) else NO_REPEATS
-    return statistic(_share, sums, strict.sum(), (0, 1), reason)
+    return statistic(quotient, sums, strict.sum(), (0, 1), reason)
 
 
 def flip_rate(labels: Labels) -> Statistic:
@@ -30,7 +30,7 @@ def flip_rate(labels: Labels) -> Statistic:
     first, second = twice(labels)
     flipped = ~((first.tiers == 0) & (second.tiers == 0)).any(1)
     sums = by_prompt(first.prompt, np.stack([flipped, np.ones(len(first))], 1).astype(float))
-    return statistic(_share, sums, len(first), (0, 1), NO_REPEATS)
+    return statistic(quotient, sums, len(first), (0, 1), NO_REPEATS)
 
 
 def flips_to_first(labels: Labels) -> Statistic:
@@ -46,7 +46,7 @@ def flips_to_first(labels: Labels) -> Statistic:
     to_first = flips & (np.sign(first.tiers[:, j].astype(int) - first.tiers[:, i]) == ahead)
     sums = by_prompt(first.prompt, np.stack([to_first.sum(1), flips.sum(1)], 1).astype(float))
     reason = "no preference was turned round with the order shown" if len(second) else NO_REPEATS
-    return statistic(_share, sums, flips.sum(), (0, 1), reason)
+    return statistic(quotient, sums, flips.sum(), (0, 1), reason)
 
 
 def _pairs(labels: Labels) -> tuple[Labels, Labels, Array, Array]:
@@ -56,7 +56,3 @@ def _pairs(labels: Labels) -> tuple[Labels, Labels, Array, Array]:
     there = (first.tiers[:, i] != NONE) & (first.tiers[:, j] != NONE)
     once, again = (np.sign(part.tiers[:, j].astype(int) - part.tiers[:, i]) for part in (first, second))
     return first, second, there & (once * again > 0), there & (once * again != 0)
-
-
-def _share(total: Array) -> Array:
-    return divided(total[..., 0], total[..., 1])
