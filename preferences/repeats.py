@@ -3,7 +3,7 @@
 import numpy as np
 
 from preferences.intervals import Array, Statistic, by_prompt, quotient, statistic
-from preferences.labels import NONE, Labels, last_of_each, pair_columns
+from preferences.labels import MOST, NONE, Labels, last_of_each, pair_columns, signs_of
 
 NO_REPEATS = "no annotator has ranked a comparison a second time, as a hidden repeat"
 
@@ -39,11 +39,9 @@ def flips_to_first(labels: Labels) -> Statistic:
     One half without position bias. n: such pairs.
     """
     first, second, agree, strict = _pairs(labels)
-    i, j = pair_columns(first.tiers.shape[1])
-    ahead = np.sign(first.shown[:, j].astype(int) - first.shown[:, i])  # +1: item i was shown earlier
-    turned = ahead == -np.sign(second.shown[:, j].astype(int) - second.shown[:, i])
-    flips = strict & ~agree & turned
-    to_first = flips & (np.sign(first.tiers[:, j].astype(int) - first.tiers[:, i]) == ahead)
+    ahead = signs_of(first.shown, MOST)  # +1: the pair's first item was shown earlier
+    flips = strict & ~agree & (ahead == -signs_of(second.shown, MOST))
+    to_first = flips & (signs_of(first.tiers, MOST) == ahead)
     sums = by_prompt(first.prompt, np.stack([to_first.sum(1), flips.sum(1)], 1).astype(float))
     reason = "no preference was turned round with the order shown" if len(second) else NO_REPEATS
     return statistic(quotient, sums, flips.sum(), (0, 1), reason)
@@ -52,7 +50,7 @@ def flips_to_first(labels: Labels) -> Statistic:
 def _pairs(labels: Labels) -> tuple[Labels, Labels, Array, Array]:
     """The rankings and their repeats; [n, U] where both prefer the same item of a pair, and where both prefer one."""
     first, second = twice(labels)
-    i, j = pair_columns(labels.tiers.shape[1])
+    i, j = pair_columns(MOST)
     there = (first.tiers[:, i] != NONE) & (first.tiers[:, j] != NONE)
-    once, again = (np.sign(part.tiers[:, j].astype(int) - part.tiers[:, i]) for part in (first, second))
+    once, again = signs_of(first.tiers, MOST), signs_of(second.tiers, MOST)
     return first, second, there & (once * again > 0), there & (once * again != 0)
