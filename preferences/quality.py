@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from preferences.agreement import choose2
 from preferences.bias import active_seconds, too_fast
 from preferences.intervals import Array, Statistic, by_prompt, quotient, statistic
-from preferences.labels import NONE, Block, Labels, blocks
+from preferences.labels import MOST, NONE, Block, Labels, blocks
 from preferences.repeats import self_consistency
 
 ALONE = "nobody else has put apart a pair of responses that this annotator put apart"
@@ -61,19 +62,20 @@ def agreement_with_others(shared: Sequence[Block], people: int) -> list[Statisti
 
 def tied(labels: Labels) -> float:
     """The share of pairs of items that are tied."""
-    items = labels.items()
-    together = sum(
-        ((labels.tiers == tier).sum(1) * ((labels.tiers == tier).sum(1) - 1) // 2).sum() for tier in range(9)
-    )
-    pairs = (items * (items - 1) // 2).sum()
-    return float(together / pairs) if pairs else 0.0
+    together, pairs = pair_counts(labels)
+    return together / pairs if pairs else 0.0
+
+
+def pair_counts(labels: Labels) -> tuple[int, int]:
+    """How many pairs of items are tied, and how many pairs there are."""
+    together = sum(int(choose2((labels.tiers == tier).sum(1)).sum()) for tier in range(MOST))
+    return together, int(choose2(labels.items()).sum())
 
 
 def label_distribution(labels: Labels) -> dict[str, int]:
     """How many of the pairs of items were put apart and tied, and how many rankings have no tie, some, only one tier."""
-    items, tiers = labels.items(), np.where(labels.tiers == NONE, -1, labels.tiers).max(1, initial=-1) + 1
-    pairs = int((items * (items - 1) // 2).sum())
-    together = round(tied(labels) * pairs)
+    items, tiers = labels.items(), labels.tiers.max(1, initial=NONE) + 1
+    together, pairs = pair_counts(labels)
     return {
         "pairs_apart": pairs - together, "pairs_tied": together, "strict": int((tiers == items).sum()),
         "with_ties": int(((tiers < items) & (tiers > 1)).sum()), "all_tied": int((tiers == 1).sum()),
