@@ -1,5 +1,6 @@
 """Whether the place at which a response was shown sways its rank, and whether annotators take the time to read. Pure."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,7 @@ def first_shown_wins(labels: Labels, models: Array | None = None) -> Statistic:
     if not len(choices) or not (~choices.chosen.all(1)).any():
         return undefined(UNKNOWN)
     who, number = np.unique(choices.models, return_inverse=True)
-    choices = Choices(
-        number.reshape(choices.models.shape), choices.chosen, choices.weight, choices.prompt, choices.features
-    )
+    choices = replace(choices, models=number.reshape(choices.models.shape))
     shape = Shape(len(who), tie_sizes([choices]), 1)
     found = fit([choices], shape)
     if found is None:
