@@ -7,7 +7,7 @@ One record a line: {"prompt": [{"role", "content"}], "responses": [{"text"}], "r
 from pathlib import Path
 from typing import Any
 
-from preferences.exchange.checks import check_messages, check_ranking
+from preferences.exchange.checks import MOST_RESPONSES, check_messages, check_ranking
 from preferences.exchange.importing import shown_tiers
 from preferences.exchange.reading import read_jsonl
 from preferences.records import Policy, Response, Study, content_id
@@ -22,8 +22,8 @@ def check_gold(record: Any) -> None:
         raise ValueError("a gold record must be an object")
     check_messages(record.get("prompt"), "user")
     responses = record.get("responses")
-    if not isinstance(responses, list) or not 2 <= len(responses) <= 9:
-        raise ValueError("'responses' must be a list of 2 to 9 {text}")
+    if not isinstance(responses, list) or not 2 <= len(responses) <= MOST_RESPONSES:
+        raise ValueError(f"'responses' must be a list of 2 to {MOST_RESPONSES} {{text}}")
     texts = [response.get("text") if isinstance(response, dict) else None for response in responses]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("each response needs a text")

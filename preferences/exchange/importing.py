@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from preferences.exchange.checks import RESPONSE_FIELDS, check_prompt, check_ranked_set
+from preferences.exchange.formats.common import RankedSet
 from preferences.exchange.names import pseudonym
 from preferences.exchange.pairwise import as_rankings
 from preferences.exchange.reading import chunks, converted, refuse
@@ -19,7 +20,6 @@ from preferences.tables.prompts import Intake
 CHUNK = 250  # records that are held at once
 SHOWN = 5  # sentences about skipped records that are kept
 
-RankedSet = dict[str, Any]
 Convert = Callable[[Any], list[RankedSet]]
 
 

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from preferences.exchange.formats import argilla, hh, label_studio, oasst, trl
-
-RankedSet = dict[str, Any]
+from preferences.exchange.formats.common import RankedSet
 
 SETS: dict[str, Callable[[Any], list[RankedSet]]] = {
     "rankloop": lambda record: [record],

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from preferences.exchange.formats.common import RankedSet, a_list, a_text, an_object, blind, user
+from preferences.exchange.formats.common import ANNOTATOR, RankedSet, a_list, a_text, an_object, blind, user
 
 PROMPTS = ("prompt", "instruction", "question", "input", "messages", "dialogue", "text")
 PAIRS = (("answer1", "answer2"), ("response1", "response2"), ("text1", "text2"), ("left", "right"), ("a", "b"))
@@ -39,7 +39,7 @@ def annotator(annotation: dict[str, Any]) -> str:
     who = annotation.get("completed_by")
     if isinstance(who, dict):
         who = who.get("email") or who.get("id")
-    return str(who) if who is not None else "imported"
+    return str(who) if who is not None else ANNOTATOR
 
 
 def ranking(result: dict[str, Any], index: dict[str, int]) -> list[list[int]]:
