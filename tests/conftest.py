@@ -1,7 +1,8 @@
 """What all tests share: no network, no telemetry, a fresh store, and the folder of real human rankings."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before any library reads them.
@@ -25,9 +26,15 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def clock() -> Callable[[], float]:
+    """What the store takes the time from; tests in which it matters put a `make.Clock` in its place."""
+    return time.time
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Callable[[], float]) -> Iterator[Store]:
     """A new, empty store."""
-    made = Store(tmp_path / "rankloop.db")
+    made = Store(tmp_path / "rankloop.db", clock)
     yield made
     made.close()
 

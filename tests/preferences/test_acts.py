@@ -1,7 +1,6 @@
 """Submit, skip and undo: what an annotator does to a leased comparison."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,6 @@ from tests.preferences.make import SECONDS, Clock, add_annotator, add_comparison
 def clock() -> Clock:
     """Stands still: what orders two acts is when they were stored, not the time they carry."""
     return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    return Store(tmp_path / "acts.db", clock)
 
 
 @pytest.fixture

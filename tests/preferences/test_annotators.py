@@ -1,6 +1,5 @@
 """Accounts and sessions."""
 
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,6 @@ from tests.preferences.make import Clock, add_annotator, add_comparison, rank, t
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    return Store(tmp_path / "people.db", clock)
 
 
 def test_an_account_is_found_by_name_in_any_case_and_by_id(store: Store) -> None:

@@ -26,11 +26,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    return Store(tmp_path / "answers.db", clock)
-
-
-@pytest.fixture
 def ann(store: Store) -> Annotator:
     return add_annotator(store, "ann")
 

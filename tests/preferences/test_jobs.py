@@ -1,7 +1,6 @@
 """Jobs: each is done by one worker."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,6 @@ from tests.preferences.make import Clock
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    return Store(tmp_path / "jobs.db", clock)
 
 
 def test_jobs_are_claimed_oldest_first(store: Store) -> None:

@@ -1,7 +1,6 @@
 """The annotators' queue: candidates, leases, drafts."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -25,11 +24,6 @@ from tests.preferences.make import (
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    return Store(tmp_path / "queue.db", clock)
 
 
 @pytest.fixture
