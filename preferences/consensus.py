@@ -49,13 +49,6 @@ def pair_labels(labels: Labels) -> tuple[PairLabels, Array]:
     return PairLabels(number.ravel(), labels.annotator[row], sign), units
 
 
-def majority(labels: PairLabels, units: int) -> Array:
-    """[units] the share of labels for +1, a tie counting one half; nan without a label."""
-    votes = np.bincount(labels.unit, minlength=units)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.bincount(labels.unit, (labels.sign + 1) / 2, units) / votes)
-
-
 def dawid_skene(labels: PairLabels, units: int, people: int, prior: tuple[float, float] = PRIOR) -> Consensus:
     """Accuracies and shares of greatest posterior; 1/2 for a unit without a label that puts it apart."""
     labels = labels.where(labels.sign != 0)

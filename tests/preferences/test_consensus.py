@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preferences.consensus import PairLabels, dawid_skene, majority, pair_labels
+from preferences.consensus import PairLabels, dawid_skene, pair_labels
 from tests.preferences.ranked import Vote, labels_of, records, votes_of
 
 
@@ -18,6 +18,13 @@ def simulated(accuracy: list[float], units: int, seed: int = 0) -> tuple[PairLab
     unit, annotator = (grid.ravel() for grid in np.meshgrid(np.arange(units), np.arange(len(accuracy)), indexing="ij"))
     right = rng.random(len(unit)) < np.array(accuracy)[annotator]
     return PairLabels(unit, annotator, np.where(right, truth[unit], -truth[unit])), truth
+
+
+def majority(labels: PairLabels, units: int) -> np.ndarray:
+    """[units] the share of labels for +1, a tie counting one half; nan without a label."""
+    votes = np.bincount(labels.unit, minlength=units)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.bincount(labels.unit, (labels.sign + 1) / 2, units) / votes)
 
 
 def test_accuracies_are_found_without_the_truth() -> None:
