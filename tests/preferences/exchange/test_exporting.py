@@ -116,12 +116,16 @@ def test_pairs_are_what_a_majority_said(store: Store, study: Study) -> None:
     assert found == {("a", "c")}
 
 
-def test_each_split_is_exported_by_itself(store: Store, study: Study, tmp_path: Path) -> None:
+def rank_one_of_each_split(store: Store, study: Study) -> None:
+    ann = add_annotator(store)
     for share, question in ((0.0, "train on this"), (1.0, "hold that out")):
         add_prompt(store, question, heldout=share)
         comparison = add_comparison(store, study, question)
-        ann = store.annotators.find("ann") or add_annotator(store)
         store.rankings.add_imported(ann, comparison, [[item] for item in comparison.items])
+
+
+def test_each_split_is_exported_by_itself(store: Store, study: Study, tmp_path: Path) -> None:
+    rank_one_of_each_split(store, study)
     counts = {
         split: export(Source.of(store, study, split), "rankings", tmp_path / "x")["records"]
         for split in ("train", "heldout", None)
@@ -251,11 +255,7 @@ def test_every_format_in_every_kind_of_file(
 
 
 def test_a_dataset_has_both_splits_and_names_the_optional_columns(store: Store, study: Study, tmp_path: Path) -> None:
-    for share, question in ((0.0, "train on this"), (1.0, "hold that out")):
-        add_prompt(store, question, heldout=share)
-        comparison = add_comparison(store, study, question)
-        ann = store.annotators.find("ann") or add_annotator(store)
-        store.rankings.add_imported(ann, comparison, [[item] for item in comparison.items])
+    rank_one_of_each_split(store, study)
     out = tmp_path / "both"
     export(Source.of(store, study, None), "trl-preference", out, ("margin", "soft_label"), "dataset")
     loaded = datasets.load_from_disk(str(out))
