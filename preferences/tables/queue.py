@@ -8,7 +8,7 @@ from typing import Any
 from preferences.errors import NotLeased
 from preferences.records import Annotator, Comparison, Draft, Lease, Offer, Pick, Purpose, Study, random_id
 from preferences.tables.supply import Supply
-from preferences.tables.table import from_row
+from preferences.tables.table import from_row, to_row
 
 
 class Queue(Supply):
@@ -77,10 +77,8 @@ class Queue(Supply):
         """A new lease, whatever else is leased."""
         now = self.store.clock()
         made = Lease(random_id(), comparison, annotator.id, order, now, now + seconds, purpose=purpose)
-        row = {
-            "id": made.id, "comparison": comparison, "annotator": annotator.id, "shown": json.dumps(order),
-            "created": made.created, "expires": made.expires, "purpose": purpose,
-        }  # fmt: skip
+        row = to_row(made)
+        row["shown"] = row.pop("order")
         self.insert("leases", [row])
         return made
 
