@@ -1,4 +1,4 @@
-"""The ranking board as one Gradio component; its looks and behaviour live in `labeler/static/`."""
+"""What draws itself as Gradio components, the ranking board above all; looks and behaviour live in `labeler/static/`."""
 
 from pathlib import Path
 
@@ -36,41 +36,36 @@ def template(text: str) -> str:
     return text
 
 
-class RankBoard(gr.HTML):  # type: ignore[misc]
+class Drawn(gr.HTML):  # type: ignore[misc]
+    """Static HTML that a script fills. It has no Gradio value, so no text of a model meets a template."""
+
+    def __init__(self, html: str, looks: str, script: str) -> None:
+        super().__init__(
+            html_template=template(html), css_template=template(looks), js_on_load=script, apply_default_css=False
+        )
+
+
+class RankBoard(Drawn):
     """Draws itself from GET /api/next and answers through /api/submit, skip, undo and draft.
 
-    It has no Gradio value, so no Gradio event stands between an annotator and the next task, and no text of a model
-    meets a template.
+    No Gradio event stands between an annotator and the next task.
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            html_template=template('<div class="rb"></div>'),
-            css_template=template(static(*BOARD_LOOKS)),
-            js_on_load=f"{static(*BOARD_SCRIPTS)}\n{BOARD_START}",
-            apply_default_css=False,
-        )
+        super().__init__('<div class="rb"></div>', static(*BOARD_LOOKS), f"{static(*BOARD_SCRIPTS)}\n{BOARD_START}")
 
 
-class HistoryList(gr.HTML):  # type: ignore[misc]
-    """Draws an annotator's answers from GET /api/history; static, as the board is."""
+class HistoryList(Drawn):
+    """Draws an annotator's answers from GET /api/history."""
 
     def __init__(self) -> None:
-        super().__init__(
-            html_template=template('<div class="rb rb-history"></div>'),
-            css_template=template(static(*BOARD_LOOKS)),
-            js_on_load=f"{static(*HISTORY_SCRIPTS)}\n{HISTORY_START}",
-            apply_default_css=False,
-        )
+        script = f"{static(*HISTORY_SCRIPTS)}\n{HISTORY_START}"
+        super().__init__('<div class="rb rb-history"></div>', static(*BOARD_LOOKS), script)
 
 
-class WorkPage(gr.HTML):  # type: ignore[misc]
-    """Draws an annotator's own numbers from GET /api/work; static, as the board is."""
+class WorkPage(Drawn):
+    """Draws an annotator's own numbers from GET /api/work."""
 
     def __init__(self) -> None:
-        super().__init__(
-            html_template=template('<div class="rb"></div>'),
-            css_template=template(static("board.css", "work.css")),
-            js_on_load=f"{static(*WORK_SCRIPTS)}\n{WORK_START}",
-            apply_default_css=False,
-        )
+        script = f"{static(*WORK_SCRIPTS)}\n{WORK_START}"
+        super().__init__('<div class="rb"></div>', static("board.css", "work.css"), script)

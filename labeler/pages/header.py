@@ -1,8 +1,6 @@
 """The line on top of every page: where one is, who one is, and the way out."""
 
-import gradio as gr
-
-from labeler.board import BASE_SCRIPTS, static, template
+from labeler.board import BASE_SCRIPTS, Drawn, static
 
 HTML = """<header class="rh">
 <a class="rh-name" href="/app/annotate">Rankloop</a>
@@ -16,13 +14,8 @@ HTML = """<header class="rh">
 </header>"""
 
 
-class Header(gr.HTML):  # type: ignore[misc]
-    """Static; header.js writes the account's name into it, and the reader's language."""
+class Header(Drawn):
+    """header.js writes the account's name into it, and the reader's language."""
 
     def __init__(self) -> None:
-        super().__init__(
-            html_template=template(HTML),
-            css_template=template(static("header.css")),
-            js_on_load=static(*BASE_SCRIPTS, "header.js"),
-            apply_default_css=False,
-        )
+        super().__init__(HTML, static("header.css"), static(*BASE_SCRIPTS, "header.js"))

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from labeler.accounts import require
-from labeler.board import static, template
+from labeler.board import Drawn, static
 from labeler.care import invite, plan_of
 from labeler.pages import site
 from labeler.pages.header import Header
@@ -26,16 +26,12 @@ MANY: dict[str, Any] = {"multiselect": True, **FREE}
 NEW = "A new study"
 
 
-class Downloads(gr.HTML):  # type: ignore[misc]
-    """Static; study.js writes a line of links for each study into it."""
+class Downloads(Drawn):
+    """study.js writes a line of links for each study into it."""
 
     def __init__(self) -> None:
-        super().__init__(
-            html_template=template('<div class="downloads"></div>'),
-            css_template=template(".downloads a { display: inline-block; padding: 12px 12px 12px 0; }"),
-            js_on_load=static("study.js"),
-            apply_default_css=False,
-        )
+        looks = ".downloads a { display: inline-block; padding: 12px 12px 12px 0; }"
+        super().__init__('<div class="downloads"></div>', looks, static("study.js"))
 
 
 def build_study(store: Store) -> gr.Blocks:
