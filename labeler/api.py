@@ -1,33 +1,21 @@
 """The hot path: plain routes that store an answer and return the next task."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter
 
 from labeler.account import Account
 from labeler.assignment import LEASE_SECONDS
-from labeler.bodies import DraftBody, LeaseBody, ReopenBody, SkipBody, SubmitBody, UndoBody
-from labeler.languages import strings_json
-from labeler.past import answer_json, history_json
-from labeler.tasks import ahead_json, answered_json, leased_json, next_json, task_json
+from labeler.bodies import DraftBody, LeaseBody, SkipBody, SubmitBody, UndoBody
+from labeler.tasks import ahead_json, answered_json, leased_json, next_json
 from preferences.answers import check_draft
 from preferences.store import Store
 from preferences.tables.rankings import Answer
 
-__all__ = ["ranking_api", "task_json"]
-
 
 def ranking_api(store: Store) -> APIRouter:
-    """GET next, ahead, history, me, strings; POST submit, skip, undo, draft, renew, release, reopen."""
+    """GET next, ahead; POST submit, skip, undo, draft, renew, release."""
     api = APIRouter(prefix="/api")
-
-    @api.get("/me")
-    def me(account: Account) -> dict[str, Any]:
-        return {"name": account.name, "role": account.role, "settings": account.settings}
-
-    @api.get("/strings")
-    def strings(request: Request, account: Account) -> dict[str, Any]:
-        return strings_json(account.settings.get("language"), request.headers.get("accept-language", ""))
 
     @api.get("/next")
     def next_task(account: Account) -> dict[str, Any]:
@@ -73,18 +61,5 @@ def ranking_api(store: Store) -> APIRouter:
             store.queue.release(lease)
             store.queue.drop_draft(body.comparison, account)
         return {"next": next_json(store, account)}
-
-    @api.get("/history")
-    def history(account: Account, offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> dict[str, Any]:
-        return history_json(store, account, offset)
-
-    @api.get("/history/{ranking}")
-    def answered(account: Account, ranking: Annotated[str, Path(max_length=64)]) -> dict[str, Any]:
-        return answer_json(store, store.rankings.get(account, ranking))
-
-    @api.post("/reopen")
-    def reopen(body: ReopenBody, account: Account) -> dict[str, Any]:
-        lease = store.rankings.reopen(account, body.ranking, LEASE_SECONDS)
-        return {"next": leased_json(store, account, lease)}
 
     return api

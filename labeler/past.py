@@ -1,8 +1,13 @@
-"""An annotator's own answers as JSON, with the letters as they saw them."""
+"""An annotator's own answers, with the letters as they saw them, and the way back to one."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from labeler.tasks import messages_json, responses_json
+from fastapi import APIRouter, Path, Query
+
+from labeler.account import Account
+from labeler.assignment import LEASE_SECONDS
+from labeler.bodies import ReopenBody
+from labeler.tasks import leased_json, messages_json, responses_json
 from preferences.rankings import ALL_BAD
 from preferences.records import Annotator, Ranking
 from preferences.store import Store
@@ -10,6 +15,26 @@ from preferences.store import Store
 LETTERS = "ABCDEFGHI"
 SHOWN = 50
 EXCERPT = 160
+
+
+def history_api(store: Store) -> APIRouter:
+    """GET history, history/RANKING; POST reopen."""
+    api = APIRouter(prefix="/api")
+
+    @api.get("/history")
+    def history(account: Account, offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> dict[str, Any]:
+        return history_json(store, account, offset)
+
+    @api.get("/history/{ranking}")
+    def answered(account: Account, ranking: Annotated[str, Path(max_length=64)]) -> dict[str, Any]:
+        return answer_json(store, store.rankings.get(account, ranking))
+
+    @api.post("/reopen")
+    def reopen(body: ReopenBody, account: Account) -> dict[str, Any]:
+        lease = store.rankings.reopen(account, body.ranking, LEASE_SECONDS)
+        return {"next": leased_json(store, account, lease)}
+
+    return api
 
 
 def history_json(store: Store, annotator: Annotator, offset: int) -> dict[str, Any]:

@@ -1,20 +1,28 @@
-"""What surrounds the ranking: the study's guidelines, topics to avoid, messages to its owner, one's own settings."""
+"""What surrounds the ranking: the study's guidelines, topics to avoid, messages to its owner, one's account and settings."""
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from labeler.account import Account
 from labeler.bodies import RemarkBody, SeenBody, SettingsBody
 from labeler.guidelines import guidelines_json, note_seen
-from labeler.languages import LANGUAGES
+from labeler.languages import LANGUAGES, strings_json
 from labeler.topics import give_back_avoided, topics_json
 from preferences.store import Store
 
 
 def study_api(store: Store) -> APIRouter:
-    """GET study, guidelines; POST guidelines, remark, settings."""
+    """GET me, strings, study, guidelines; POST guidelines, remark, settings."""
     api = APIRouter(prefix="/api")
+
+    @api.get("/me")
+    def me(account: Account) -> dict[str, Any]:
+        return {"name": account.name, "role": account.role, "settings": account.settings}
+
+    @api.get("/strings")
+    def strings(request: Request, account: Account) -> dict[str, Any]:
+        return strings_json(account.settings.get("language"), request.headers.get("accept-language", ""))
 
     @api.get("/study")
     def about(account: Account) -> dict[str, Any]:

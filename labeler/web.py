@@ -16,6 +16,7 @@ from labeler.images import image_api
 from labeler.join import join_routes
 from labeler.login import login_routes
 from labeler.own_prompts import own_prompt_api
+from labeler.past import history_api
 from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
 from labeler.study_api import study_api
@@ -42,6 +43,8 @@ def build_api(
     add_failures(app)
     app.include_router(login_routes(logins))
     app.include_router(join_routes(logins))
-    for routes in (ranking_api, study_api, consent_api, image_api, own_prompt_api, work_api, download_api):
+    for routes in (
+        ranking_api, history_api, study_api, consent_api, image_api, own_prompt_api, work_api, download_api,
+    ):  # fmt: skip
         app.include_router(routes(store))
     return app
