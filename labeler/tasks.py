@@ -1,7 +1,6 @@
 """What an annotator is shown: a leased comparison as JSON, blind to where its responses came from."""
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from labeler.topics import warnings_of
 from preferences.answers import mode_of, options_of
 from preferences.records import Annotator, Comparison, Lease, Message, Offer, Pick, Ranking, Study
 from preferences.store import Store
+from preferences.tables.supply import midnight
 
 Chooser = Callable[[Offer], Pick | None]
 Arranger = Callable[[Comparison], list[str]]
@@ -112,10 +112,9 @@ def _choice(annotator: Annotator) -> tuple[Chooser, Arranger]:
 
 
 def _page_json(store: Store, annotator: Annotator, study: Study, lease: Lease | None, state: str) -> dict[str, Any]:
-    midnight = datetime.fromtimestamp(store.clock()).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
     return {
         "task": task_json(store, annotator, lease) if lease else None,
-        "progress": store.rankings.progress(annotator, study, midnight),
+        "progress": store.rankings.progress(annotator, study, midnight(store.clock())),
         "state": state,
         "now": store.clock(),
     }

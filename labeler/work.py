@@ -12,6 +12,7 @@ from preferences.intervals import ratio
 from preferences.rankings import pairs
 from preferences.records import Annotator, Ranking
 from preferences.store import Store
+from preferences.tables.supply import midnight
 
 DAYS = 14
 FEWEST_PAIRS = 10  # below, an agreement would say next to nothing
@@ -34,18 +35,18 @@ def work_json(store: Store, annotator: Annotator) -> dict[str, Any]:
     `seconds`: {"today", "week", "all", "median"} of active time; `days`: [{"day": "YYYY-MM-DD", "rankings", "seconds"}],
     the last two weeks; `agreement`: {"value", "low", "high", "n", "needed"}, value null below `needed` pairs.
     """
-    now = datetime.fromtimestamp(store.clock())
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    began = midnight(store.clock())
+    today = date.fromtimestamp(began)
     acts = [(datetime.fromtimestamp(when), active_ms / 1000) for when, active_ms in store.work.acts(annotator)]
     counts = Counter(when.date() for when, _ in acts)
     seconds: defaultdict[date, float] = defaultdict(float)
     for when, active in acts:
         seconds[when.date()] += active
-    days = [midnight.date() - timedelta(days=back) for back in reversed(range(DAYS))]
+    days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
     return {
-        "counts": store.rankings.progress(annotator, store.studies.default(), midnight.timestamp()),
+        "counts": store.rankings.progress(annotator, store.studies.default(), began),
         "seconds": {
-            "today": seconds[midnight.date()],
+            "today": seconds[today],
             "week": sum(seconds[day] for day in days[-7:]),
             "all": sum(seconds.values()),
             "median": median(active for _, active in acts) if acts else 0,
