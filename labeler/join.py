@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from labeler.accounts import COOKIE, PASSWORD_MAX, PASSWORD_MIN, BadPassword, Logins, hash_password, token_hash
 from labeler.languages import strings_json
-from labeler.login import HOME, framed, with_session
+from labeler.login import BAD, HOME, fields_of, framed, with_session
 from preferences.records import Annotator
 
 JOIN = """<p>%(text)s</p>
@@ -24,7 +24,6 @@ minlength="%(min)s" maxlength="%(max)s">
 <button type="submit">%(title)s</button>
 </form>
 """
-BAD = '<p class="bad" role="alert">%s</p>\n'
 TOKEN_MOST = 200
 
 
@@ -39,8 +38,7 @@ def join_routes(logins: Logins) -> APIRouter:
 
     @routes.post("/join")
     async def join(request: Request) -> Response:
-        async with request.form(max_files=0, max_fields=10) as form:
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        fields = await fields_of(request)
         token, password = fields.get("token", ""), fields.get("password", "")
         account = find(logins, token)
         if account is None:
@@ -69,7 +67,7 @@ def find(logins: Logins, token: str) -> Annotator | None:
 
 def join_page(request: Request, account: Annotator, token: str, mistake: str = "", status: int = 200) -> Response:
     """The page that asks for the password, in the browser's language, with what was wrong with the last one."""
-    page = strings_json(None, request.headers.get("accept-language", ""))
+    page = strings_json(request)
     texts: dict[str, Any] = page["strings"]
     sizes = {"min": PASSWORD_MIN, "max": PASSWORD_MAX}
     parts = {
@@ -87,5 +85,5 @@ def join_page(request: Request, account: Annotator, token: str, mistake: str = "
 
 def over_page(request: Request) -> Response:
     """The link is unknown, used or over."""
-    page = strings_json(None, request.headers.get("accept-language", ""))
+    page = strings_json(request)
     return framed(page, page["strings"]["join.title"], BAD % escape(page["strings"]["join.over"]), 410)

@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import Request
+
 STRINGS = Path(__file__).parent / "strings"
 LANGUAGES = {"en": "English", "zh": "中文", "es": "Español", "ar": "العربية", "de": "Deutsch"}
 RIGHT_TO_LEFT = frozenset({"ar"})
@@ -35,8 +37,8 @@ def choose(wish: str | None, accept_language: str) -> str:
     return next((name for weight, _, name in sorted(weighed) if name in LANGUAGES and weight < 0), DEFAULT)
 
 
-def strings_json(wish: str | None, accept_language: str) -> dict[str, Any]:
-    """{"language", "direction", "strings"} for a page."""
-    language = choose(wish, accept_language)
+def strings_json(request: Request, wish: str | None = None) -> dict[str, Any]:
+    """{"language", "direction", "strings"} for whoever asks; `wish`: the language that they set."""
+    language = choose(wish, request.headers.get("accept-language", ""))
     direction = "rtl" if language in RIGHT_TO_LEFT else "ltr"
     return {"language": language, "direction": direction, "strings": strings(language)}

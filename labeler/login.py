@@ -67,6 +67,7 @@ LOGIN = """<p>%(text)s</p>
 <button type="submit">%(title)s</button>
 </form>
 """
+BAD = '<p class="bad" role="alert">%s</p>\n'
 
 
 def login_page(
@@ -76,7 +77,7 @@ def login_page(
 
     `code`: the kind of mistake, whose text in that language goes before `error`, if there is one.
     """
-    page = strings_json(None, request.headers.get("accept-language", ""))
+    page = strings_json(request)
     texts = page["strings"]
     error = texts.get(f"error.{code}", error)
     parts = {
@@ -84,7 +85,7 @@ def login_page(
         "text": escape(texts["login.text"]),
         "name_label": escape(texts["login.name"]),
         "password_label": escape(texts["login.password"]),
-        "error": f'<p class="bad" role="alert">{escape(error)}</p>\n' if error else "",
+        "error": BAD % escape(error) if error else "",
         "next": escape(local(next_path)),
         "name": escape(name),
         "focus_name": "" if name else "autofocus",
@@ -153,8 +154,7 @@ async def _json_login(request: Request, logins: Logins) -> Response:
 
 
 async def _form_login(request: Request, logins: Logins) -> Response:
-    async with request.form(max_files=0, max_fields=10) as form:
-        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    fields = await fields_of(request)
     next_path = local(fields.pop("next", HOME))
     name = fields.get("name", "")
     try:
@@ -166,6 +166,12 @@ async def _form_login(request: Request, logins: Logins) -> Response:
         status, code = status_and_code(error)
         return login_page(request, next_path, name, str(error), code, status)
     return with_session(RedirectResponse(next_path, 303), request, logins, token)
+
+
+async def fields_of(request: Request) -> dict[str, str]:
+    """The fields of a form; none is a file."""
+    async with request.form(max_files=0, max_fields=10) as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def with_session(response: Response, request: Request, logins: Logins, token: str) -> Response:

@@ -22,7 +22,7 @@ def study_api(store: Store) -> APIRouter:
 
     @api.get("/strings")
     def strings(request: Request, account: Account) -> dict[str, Any]:
-        return strings_json(account.settings.get("language"), request.headers.get("accept-language", ""))
+        return strings_json(request, account.settings.get("language"))
 
     @api.get("/study")
     def about(account: Account) -> dict[str, Any]:
