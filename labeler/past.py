@@ -9,7 +9,7 @@ from labeler.assignment import LEASE_SECONDS
 from labeler.bodies import ReopenBody
 from labeler.tasks import leased_json, messages_json, responses_json
 from preferences.rankings import ALL_BAD
-from preferences.records import Annotator, Ranking
+from preferences.records import Annotator, Prompt, Ranking
 from preferences.store import Store
 
 LETTERS = "ABCDEFGHI"
@@ -40,14 +40,17 @@ def history_api(store: Store) -> APIRouter:
 def history_json(store: Store, annotator: Annotator, offset: int) -> dict[str, Any]:
     """{"answers": the newest but `offset`, newest first, "more": whether there are older ones}."""
     found = store.rankings.history(annotator, SHOWN + 1, offset)
-    return {"answers": [_line(store, ranking) for ranking in found[:SHOWN]], "more": len(found) > SHOWN}
+    return {
+        "answers": [_line(ranking, store.prompts.of_comparison(ranking.comparison)) for ranking in found[:SHOWN]],
+        "more": len(found) > SHOWN,
+    }
 
 
 def answer_json(store: Store, ranking: Ranking) -> dict[str, Any]:
     """One answer with all that it was about; `tiers` and the rest by response id, `responses` in the order shown."""
-    prompt = store.prompts.get(store.comparisons.get(ranking.comparison).prompt)
+    prompt = store.prompts.of_comparison(ranking.comparison)
     return {
-        **_line(store, ranking),
+        **_line(ranking, prompt),
         "prompt": messages_json(prompt.messages),
         "responses": responses_json(store, ranking.order),
         "tiers": [] if ALL_BAD in ranking.flags else ranking.tiers,
@@ -69,14 +72,19 @@ def echo(ranking: Ranking) -> str:
     return " > ".join(" = ".join(tier) for tier in tiers)
 
 
-def _line(store: Store, ranking: Ranking) -> dict[str, Any]:
-    text = store.prompts.get(store.comparisons.get(ranking.comparison).prompt).messages[-1]["content"]
+def excerpt(prompt: Prompt, most: int) -> str:
+    """The beginning of a prompt's last message."""
+    text = prompt.messages[-1]["content"]
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _line(ranking: Ranking, prompt: Prompt) -> dict[str, Any]:
     return {
         "id": ranking.id,
         "created": ranking.created,
         "kind": ranking.kind,
         "verdict": "all_bad" if ALL_BAD in ranking.flags else ranking.verdict,
-        "excerpt": text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…",
+        "excerpt": excerpt(prompt, EXCERPT),
         "echo": echo(ranking) if ranking.kind == "ranking" and ALL_BAD not in ranking.flags else "",
         "reason": ranking.reason,
         "active_ms": ranking.active_ms,

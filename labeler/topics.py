@@ -29,6 +29,5 @@ def give_back_avoided(store: Store, annotator: Annotator) -> None:
     avoided = set(annotator.settings.get(AVOID, []))
     with store.write():
         for lease in store.queue.all_held(annotator):
-            prompt = store.prompts.get(store.comparisons.get(lease.comparison).prompt)
-            if avoided & set(prompt.tags):
+            if avoided & set(store.prompts.of_comparison(lease.comparison).tags):
                 store.queue.release(lease)

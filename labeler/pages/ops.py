@@ -9,6 +9,7 @@ import gradio as gr
 from labeler.accounts import require
 from labeler.pages import quality, site
 from labeler.pages.header import Header
+from labeler.past import excerpt
 from preferences.store import Store
 
 MOUNT: dict[str, Any] = site.MOUNT
@@ -98,8 +99,7 @@ def about(store: Store, comparison: str | None) -> str:
     """The beginning of a comparison's prompt, and its id."""
     if comparison is None:
         return ""
-    text = store.prompts.get(store.comparisons.get(comparison).prompt).messages[-1]["content"]
-    return f"{text[:EXCERPT]}{'…' if len(text) > EXCERPT else ''} ({comparison})"
+    return f"{excerpt(store.prompts.of_comparison(comparison), EXCERPT)} ({comparison})"
 
 
 def yes(value: bool) -> str:

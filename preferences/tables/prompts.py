@@ -52,6 +52,14 @@ class Prompts(Table):
             raise UnknownName(f"There is no prompt {ident!r}.")
         return from_row(Prompt, row)
 
+    def of_comparison(self, comparison: str) -> Prompt:
+        """The prompt that the comparison asks about. Raises UnknownName."""
+        sql = "SELECT prompts.* FROM comparisons JOIN prompts ON prompts.id = prompt WHERE comparisons.id = ?"
+        row = self.row(sql, comparison)
+        if row is None:
+            raise UnknownName(f"There is no comparison {comparison!r}.")
+        return from_row(Prompt, row)
+
     def get_many(self, idents: Iterable[str]) -> dict[str, Prompt]:
         """Prompts by id."""
         rows = self.rows("SELECT * FROM prompts WHERE id IN (SELECT value FROM json_each(?))", json.dumps(list(idents)))
