@@ -4,7 +4,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from labeler.markup import render
-from preferences.records import Annotator, Study
+from preferences.records import Annotator, Guideline, Study
 from preferences.store import Store
 
 SEEN = "guidelines_seen"  # of an annotator's settings: study id -> version
@@ -15,10 +15,9 @@ def guidelines_json(store: Store, annotator: Annotator, study: Study) -> dict[st
 
     `seen`: the version that the annotator last read, or 0; `changes`: [{"kind": "added" | "removed", "text"}] since then.
     """
-    guideline = store.studies.guideline(study)
+    guideline, seen = newest_and_seen(store, annotator, study)
     if guideline is None:
         return {"version": 0, "seen": 0, "created": None, "html": "", "changes": []}
-    seen = int(annotator.settings.get(SEEN, {}).get(study.id, 0))
     before = store.studies.guideline(study, seen) if seen else None
     return {
         "version": guideline.version,
@@ -27,6 +26,12 @@ def guidelines_json(store: Store, annotator: Annotator, study: Study) -> dict[st
         "html": render(guideline.text),
         "changes": changed_lines(before.text, guideline.text) if before else [],
     }
+
+
+def newest_and_seen(store: Store, annotator: Annotator, study: Study) -> tuple[Guideline | None, int]:
+    """The study's instructions, if it has any, and the version of them that the annotator last read, or 0."""
+    guideline = store.studies.guideline(study)
+    return guideline, int(annotator.settings.get(SEEN, {}).get(study.id, 0)) if guideline else 0
 
 
 def changed_lines(before: str, after: str) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from labeler.account import Account
 from labeler.bodies import RemarkBody, SeenBody, SettingsBody
-from labeler.guidelines import guidelines_json, note_seen
+from labeler.guidelines import guidelines_json, newest_and_seen, note_seen
 from labeler.languages import LANGUAGES, strings_json
 from labeler.topics import give_back_avoided, topics_json
 from preferences.store import Store
@@ -27,10 +27,10 @@ def study_api(store: Store) -> APIRouter:
     @api.get("/study")
     def about(account: Account) -> dict[str, Any]:
         study = store.studies.default()
-        guidelines = guidelines_json(store, account, study)
+        guideline, seen = newest_and_seen(store, account, study)
         return {
             "name": study.name,
-            "guidelines": {name: guidelines[name] for name in ("version", "seen")},
+            "guidelines": {"version": guideline.version if guideline else 0, "seen": seen},
             "topics": topics_json(study, account),
             "own_prompts": bool(study.plan.get("own_prompts")),
             "languages": LANGUAGES,
