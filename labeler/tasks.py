@@ -76,12 +76,18 @@ def answered_json(store: Store, annotator: Annotator, act: Callable[[], Ranking]
 def _take(store: Store, annotator: Annotator) -> tuple[Study, Lease | None, str]:
     """The study, the annotator's lease in it, and why there is none."""
     study = store.studies.default()
-    if study.status != "active":
-        return study, None, "paused"
-    if consent_due(store, annotator, study):
-        return study, None, "consent"
+    bar = _bar(store, annotator, study)
+    if bar:
+        return study, None, bar
     lease = store.queue.take(study, annotator, *_choice(annotator), LEASE_SECONDS)
     return study, lease, "ranking" if lease else _rest(store, study, annotator)
+
+
+def _bar(store: Store, annotator: Annotator, study: Study) -> str | None:
+    """Why nothing of the study may be given to the annotator now: "paused", "consent"; or None."""
+    if study.status != "active":
+        return "paused"
+    return "consent" if consent_due(store, annotator, study) else None
 
 
 def _rest(store: Store, study: Study, annotator: Annotator) -> str:
@@ -93,7 +99,7 @@ def _rest(store: Store, study: Study, annotator: Annotator) -> str:
 def ahead_json(store: Store, annotator: Annotator) -> dict[str, Any]:
     """{"task"}: what comes after the task in hand, leased already, or None."""
     study = store.studies.default()
-    if study.status != "active" or consent_due(store, annotator, study):
+    if _bar(store, annotator, study):
         return {"task": None}
     lease = store.queue.take_ahead(study, annotator, *_choice(annotator), LEASE_SECONDS, SPARE)
     return {"task": task_json(store, annotator, lease) if lease else None}
