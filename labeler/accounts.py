@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 
 from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
@@ -18,6 +19,7 @@ COOKIE = "rankloop_session"
 SESSION_SECONDS = 8 * 3600
 TRIES_A_MINUTE = 5
 PASSWORD_MIN, PASSWORD_MAX = 8, 1024
+OWNERS: tuple[Role, ...] = ("researcher", "admin")  # who may see and change whole studies
 
 
 class BadPassword(RankloopError):
@@ -69,7 +71,12 @@ def require(store: Store, name: str | None, *roles: Role) -> Annotator:
     account = store.annotators.find(name) if name else None
     if account is None or not account.active:
         raise Forbidden("Log in first.")
-    if roles and account.role not in roles:
+    return with_role(account, roles) if roles else account
+
+
+def with_role(account: Annotator, roles: Sequence[Role]) -> Annotator:
+    """The account, if it has one of the roles. Raises Forbidden."""
+    if account.role not in roles:
         raise Forbidden(f"This needs the role {' or '.join(roles)}.")
     return account
 

@@ -9,21 +9,17 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from starlette.background import BackgroundTask
 
 from labeler.account import who
-from labeler.accounts import Forbidden
+from labeler.accounts import OWNERS, with_role
 from labeler.care import hours_csv
 from preferences.exchange.exporting import export
 from preferences.exchange.views import Source
 from preferences.records import Annotator
 from preferences.store import Store
 
-OWNERS = ("researcher", "admin")
-
 
 def owner(account: Annotated[Annotator, Depends(who)]) -> Annotator:
     """The account, if it may see whole studies. Raises Forbidden."""
-    if account.role not in OWNERS:
-        raise Forbidden(f"This needs the role {' or '.join(OWNERS)}.")
-    return account
+    return with_role(account, OWNERS)
 
 
 Owner = Annotated[Annotator, Depends(owner)]

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 
-from labeler.accounts import Logins
+from labeler.accounts import OWNERS, Logins
 from labeler.api import ranking_api
 from labeler.consent import consent_api
 from labeler.downloads import download_api
@@ -24,7 +24,7 @@ from labeler.work import work_api
 from preferences.records import Role
 from preferences.store import Store
 
-ROLES: Mapping[str, Sequence[Role]] = {"/ops": ("admin",), "/study": ("researcher", "admin")}
+ROLES: Mapping[str, Sequence[Role]] = {"/ops": ("admin",), "/study": OWNERS}
 
 
 def build_api(

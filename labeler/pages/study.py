@@ -6,13 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from labeler.accounts import require
+from labeler.accounts import OWNERS, require
 from labeler.board import Drawn, static
 from labeler.care import invite, plan_of
 from labeler.pages import site
 from labeler.pages.header import Header
 from preferences.errors import RankloopError
-from preferences.records import Study
+from preferences.records import ROLES, Study
 from preferences.store import Store
 from preferences.tables.studies import MODES
 
@@ -64,7 +64,7 @@ def build_study(store: Store) -> gr.Blocks:
                 exclude, include = gr.Button("Exclude"), gr.Button("Take back in")
             pasted = gr.Textbox(label="Names to invite, one a line", lines=6)
             with gr.Row():
-                role = gr.Dropdown(label="As", choices=["annotator", "researcher", "admin"], value="annotator")
+                role = gr.Dropdown(label="As", choices=list(ROLES), value="annotator")
                 days = gr.Number(label="Links are good for days", value=7, minimum=1, maximum=365)
                 languages = gr.Textbox(label="Languages of their prompts, with commas; empty: all")
             ask = gr.Button("Make links", variant="primary")
@@ -96,13 +96,13 @@ def build_study(store: Store) -> gr.Blocks:
 
 def look(store: Store, request: gr.Request) -> list[Any]:
     """The page for the first study, or for a new one."""
-    require(store, request.username, "researcher", "admin")
+    require(store, request.username, *OWNERS)
     return show(store, next((study.name for study in store.studies.all()), None), "")
 
 
 def choose(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
     """The page for another study."""
-    require(store, request.username, "researcher", "admin")
+    require(store, request.username, *OWNERS)
     return show(store, chosen, "")
 
 
@@ -111,7 +111,7 @@ def save_study(
     guidelines: str | None, consent: str | None, policies: list[str] | None, request: gr.Request,
 ) -> list[Any]:  # fmt: skip
     """Make a new study or change the chosen one, whole or not at all."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     try:
         settings = plan_of([line.strip() for line in (plan or "").splitlines() if line.strip()])
         size = int(k) if k is not None else 0
@@ -134,19 +134,19 @@ def save_study(
 
 def pause_study(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
     """Give nobody a new task."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     return turn(store, chosen, "paused", account.id)
 
 
 def resume_study(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
     """Go on."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     return turn(store, chosen, "active", account.id)
 
 
 def close_study(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
     """End it."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     return turn(store, chosen, "closed", account.id)
 
 
@@ -161,7 +161,7 @@ def turn(store: Store, chosen: str | None, status: str, actor: str) -> list[Any]
 
 def requeue_old(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
     """Have what was ranked under older guidelines ranked again."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     try:
         count = store.exclusions.requeue_outdated(store.studies.get(chosen or ""), account.id)
     except RankloopError as error:
@@ -173,7 +173,7 @@ def exclude_annotator(
     store: Store, chosen: str | None, who: str | None, reason: str | None, request: gr.Request
 ) -> list[Any]:
     """Count none of somebody's rankings."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     try:
         if not (reason or "").strip():
             raise RankloopError("Say why the rankings should not count; it is kept.")
@@ -186,7 +186,7 @@ def exclude_annotator(
 
 def include_annotator(store: Store, chosen: str | None, who: str | None, request: gr.Request) -> list[Any]:
     """Take an exclusion back."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     try:
         annotator = store.annotators.get(who or "")
         count = store.exclusions.lift(store.studies.get(chosen or ""), annotator, account.id)
@@ -199,11 +199,11 @@ def invite_people(
     store: Store, pasted: str | None, role: str | None, days: float | None, languages: str | None, request: gr.Request
 ) -> list[str]:
     """Accounts and links for all names of a paste, or for none."""
-    account = require(store, request.username, "researcher", "admin")
+    account = require(store, request.username, *OWNERS)
     wanted = [language.strip() for language in (languages or "").split(",") if language.strip()]
     address = str(request.headers.get("origin") or "") if hasattr(request, "headers") else ""
     try:
-        if role not in ("annotator", "researcher", "admin"):
+        if role not in ROLES:
             raise RankloopError("Choose what the invited become.")
         made = invite(store, pasted or "", role, float(days or 0), wanted, address, account)  # type: ignore[arg-type]
     except RankloopError as error:
