@@ -201,7 +201,7 @@ def invite_people(
     """Accounts and links for all names of a paste, or for none."""
     account = require(store, request.username, *OWNERS)
     wanted = [language.strip() for language in (languages or "").split(",") if language.strip()]
-    address = str(request.headers.get("origin") or "") if hasattr(request, "headers") else ""
+    address = str(request.headers.get("origin") or "")
     try:
         if role not in ROLES:
             raise RankloopError("Choose what the invited become.")

@@ -344,7 +344,7 @@ def test_handlers_refuse_by_themselves_whoever_the_gate_lets_in(whole: TestClien
     ids = (None, standing.accounts["ann"].id, standing.accounts["adam"].id)
     for mount, _, event in events(whole):
         for ident, may in zip(ids, EVENTS[mount, event.fn.__name__], strict=True):
-            request = SimpleNamespace(username=ident)
+            request = SimpleNamespace(username=ident, headers={})
             if may:
                 event.fn(*[None] * len(event.inputs), request=request)
             else:
