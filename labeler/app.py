@@ -33,12 +33,12 @@ def build_app(store: Store, settings: Settings | None = None) -> FastAPI:
     mounts = {"/app": site.build_site(), "/ops": ops.build_ops(store), "/study": study.build_study(store)}
     pages = {path: page_names(blocks) for path, blocks in mounts.items()}
     app = build_api(store, settings or Settings(), pages, [path for path, blocks in mounts.items() if blocks.fns])
-    for (path, blocks), look in zip(mounts.items(), (site.MOUNT, ops.MOUNT, study.MOUNT), strict=True):
+    for path, blocks in mounts.items():
         blocks.state_session_capacity = SESSIONS_KEPT
         with warnings.catch_warnings():
             # Said of every mounted app with several pages, also of one that did not ask for SSR.
             warnings.filterwarnings("ignore", message="SSR mode is not supported")
-            gr.mount_gradio_app(app, blocks, path, auth_dependency=account_id, **{**look, **CLOSED})
+            gr.mount_gradio_app(app, blocks, path, auth_dependency=account_id, **site.LOOK, **CLOSED)
     return app
 
 

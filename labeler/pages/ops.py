@@ -2,17 +2,14 @@
 
 from datetime import datetime
 from types import MethodType
-from typing import Any
 
 import gradio as gr
 
 from labeler.accounts import require
-from labeler.pages import quality, site
+from labeler.pages import quality
 from labeler.pages.header import Header
 from labeler.past import excerpt
 from preferences.store import Store
-
-MOUNT: dict[str, Any] = site.MOUNT
 
 PEOPLE = ["Name", "Role", "Simulated", "Active", "Rankings"]
 STUDIES = ["Study", "Status", "K", "Comparisons", "Rankings", "Waiting"]

@@ -27,13 +27,11 @@ def theme() -> gr.themes.Base:
     )
 
 
-# What gr.mount_gradio_app takes besides the app.
-MOUNT: dict[str, Any] = {
+# How every page looks, as gr.mount_gradio_app takes it.
+LOOK: dict[str, Any] = {
     "theme": theme(),
     "css_paths": [STATIC / "site.css"],
     "head": '<link rel="icon" href="data:,">',
-    "footer_links": [],
-    "run_history": False,
 }
 
 

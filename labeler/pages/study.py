@@ -9,14 +9,12 @@ import gradio as gr
 from labeler.accounts import OWNERS, require
 from labeler.board import Drawn, static
 from labeler.care import invite, plan_of
-from labeler.pages import site
 from labeler.pages.header import Header
 from preferences.errors import RankloopError
 from preferences.records import ROLES, Study
 from preferences.store import Store
 from preferences.tables.studies import MODES
 
-MOUNT: dict[str, Any] = site.MOUNT
 STUDIES = ["Study", "Status", "Mode", "K", "Prompts", "Comparisons", "Rankings", "Waiting"]
 PEOPLE = ["Annotator", "Rankings", "Hours", "Excluded"]
 QUIET = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
