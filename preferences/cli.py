@@ -42,6 +42,14 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, ensure_ascii=False, indent=2))
 
 
+def say(document: Any, sentence: str, as_json: bool) -> None:
+    """Print one of them on standard output: what a program reads, or what people read."""
+    if as_json:
+        print_json(document)
+    else:
+        print(sentence)
+
+
 def open_store(path: Path) -> Store:
     """The store at `path`. Raises BadDatabase if there is none: only a command that fills one may make one."""
     if not path.is_file():

@@ -6,8 +6,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from labeler.commands.study import pick_study
-from preferences.cli import DEFAULT_DB, open_store, print_json
+from labeler.commands.study_care import pick_study
+from preferences.cli import DEFAULT_DB, open_store, say
 from preferences.errors import RankloopError
 from preferences.exchange.exporting import FORMATS, export, push
 from preferences.exchange.formats import SETS
@@ -56,10 +56,7 @@ class Import:
             done = import_prompts(store, study, path, self.heldout, self.skip_bad)
         else:
             done = import_rankings(store, study, path, SETS[format], self.heldout, self.skip_bad)
-        if self.json:
-            print_json({"study": study.name, **done.as_dict()})
-        else:
-            print("\n".join(lines(study.name, done)))
+        say({"study": study.name, **done.as_dict()}, "\n".join(lines(study.name, done)), self.json)
 
     def chosen(self) -> tuple[Format, Path]:
         """The format and the file. Raises RankloopError unless both are given once."""
@@ -146,10 +143,8 @@ class Export:
         else:
             assert self.push_to_hub
             done = push(source, name, self.push_to_hub, self.columns(name), not self.public)
-        if self.json:
-            print_json({**done, "format": self.format})
-        else:
-            print(f"{done['records']} records of split {done['split']} in {done['out']}.")
+        sentence = f"{done['records']} records of split {done['split']} in {done['out']}."
+        say({**done, "format": self.format}, sentence, self.json)
 
     def columns(self, name: str) -> list[str]:
         """The optional columns that are wanted."""

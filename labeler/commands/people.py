@@ -9,8 +9,8 @@ from tyro.conf import Positional, subcommand
 
 from labeler.accounts import hash_password
 from labeler.care import check_name, invite
-from labeler.commands.study import pick_study
-from preferences.cli import DEFAULT_DB, open_store, print_json
+from labeler.commands.study_care import OfStudy
+from preferences.cli import DEFAULT_DB, open_store, print_json, say
 from preferences.errors import RankloopError
 from preferences.records import Annotator, Role
 from preferences.store import Store
@@ -133,32 +133,24 @@ class Invite:
     def run(self) -> None:
         """All or none."""
         links = invite(Store(self.db), sys.stdin.read(), self.role, self.days, self.languages, self.address)
-        if self.json:
-            print_json([{"name": name, "link": link} for name, link in links])
-        else:
-            for name, link in links:
-                print(f"{name}\t{link}")
+        document = [{"name": name, "link": link} for name, link in links]
+        say(document, "\n".join(f"{name}\t{link}" for name, link in links), self.json)
 
 
-@dataclass(frozen=True, slots=True)
-class Qualify:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qualify(OfStudy):
     """Let somebody rank who did not pass the qualification, or (--fail) keep somebody out who did."""
 
     name: Positional[str]
     """Whose account."""
     fail: bool = False
     """Keep them out."""
-    study: str | None = None
-    """The study (default: the oldest active one)."""
-    db: Path = DEFAULT_DB
-    """The database."""
     json: bool = False
     """Print the account as JSON."""
 
     def run(self) -> None:
         """Whatever their score was."""
-        store = open_store(self.db)
-        study = pick_study(store, self.study)
+        store, study = self.opened()
         account = store.annotators.get(self.name)
         store.golds.decide(study, account, not self.fail)
         show(account, f"{account.name} {'may not' if self.fail else 'may'} rank in {study.name}.", self.json)
@@ -232,7 +224,4 @@ def account_json(account: Annotator) -> dict[str, Any]:
 
 def show(account: Annotator, sentence: str, as_json: bool) -> None:
     """Print the account as JSON, or the sentence."""
-    if as_json:
-        print_json(account_json(account))
-    else:
-        print(sentence)
+    say(account_json(account), sentence, as_json)

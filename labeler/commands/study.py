@@ -7,14 +7,12 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, subcommand
 
 from labeler.care import plan_of
-from labeler.commands.study_care import Exclude, Gold, Hours, Include, Requeue, pick_study
-from preferences.cli import DEFAULT_DB, open_store, print_json
+from labeler.commands.study_care import Exclude, Gold, Hours, Include, OfStudy, Requeue
+from preferences.cli import DEFAULT_DB, open_store, print_json, say
 from preferences.errors import BadRecord
 from preferences.exchange.importing import import_prompts
 from preferences.records import Study as StudyRecord
 from preferences.store import Store
-
-__all__ = ["Study", "pick_study", "study_json"]
 
 Mode = Literal["ranking", "best-worst", "pairwise"]
 
@@ -42,30 +40,20 @@ class List:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Policies:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies(OfStudy):
     """Choose which policies answer a study's prompts from now on; without names, show which do."""
 
     names: Positional[tuple[str, ...]] = ()
     """Names or ids of policies."""
-    study: str | None = None
-    """The study (default: the oldest active one)."""
-    db: Path = DEFAULT_DB
-    """The database."""
-    json: bool = False
-    """Print JSON."""
 
     def run(self) -> None:
         """Every name is looked up before anything changes."""
-        store = open_store(self.db)
-        study = pick_study(store, self.study)
+        store, study = self.opened()
         if self.names:
             store.studies.set_sampling_policies(study, [store.policies.get(name) for name in self.names])
         document = study_json(store, study)
-        if self.json:
-            print_json(document)
-        else:
-            print(f"{study.name} is answered by {', '.join(document['policies']) or 'no policy'}.")
+        self.say(document, f"{study.name} is answered by {', '.join(document['policies']) or 'no policy'}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +108,8 @@ class Asked:
 
     def show(self, store: Store, study: StudyRecord, did: str) -> None:
         """Print the study, or the sentence."""
-        print_study(store, study, f"Study {study.name} is {did}: mode {study.mode}, K={study.k}.", self.json)
+        sentence = f"Study {study.name} is {did}: mode {study.mode}, K={study.k}."
+        say(study_json(store, study), sentence, self.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +160,7 @@ class Turn:
         """Set the status."""
         store = open_store(self.db)
         study = store.studies.set_status(store.studies.get(self.name), status)
-        print_study(store, study, sentence.format(study.name), self.json)
+        say(study_json(store, study), sentence.format(study.name), self.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +220,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRecord(f"{path} cannot be read as UTF-8 text ({error}); give another file.") from error
-
-
-def print_study(store: Store, study: StudyRecord, sentence: str, as_json: bool) -> None:
-    """Print the study as JSON, or the sentence."""
-    if as_json:
-        print_json(study_json(store, study))
-    else:
-        print(sentence)
 
 
 def study_json(store: Store, study: StudyRecord) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
 
 from labeler.care import hours_csv
-from preferences.cli import DEFAULT_DB, open_store, print_json
+from preferences.cli import DEFAULT_DB, open_store, say
 from preferences.errors import RankloopError
 from preferences.exchange.golds import import_golds
 from preferences.records import Study as StudyRecord
@@ -35,12 +36,9 @@ class OfStudy:
         store = open_store(self.db)
         return store, pick_study(store, self.study)
 
-    def say(self, document: dict[str, object], sentence: str) -> None:
+    def say(self, document: dict[str, Any], sentence: str) -> None:
         """Print one of them."""
-        if self.json:
-            print_json(document)
-        else:
-            print(sentence)
+        say(document, sentence, self.json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,7 @@ class Exclude(OfStudy):
         store, study = self.opened()
         account = store.annotators.get(self.name)
         count = store.exclusions.exclude(study, account, self.reason)
-        document: dict[str, object] = {"study": study.name, "excluded": account.name, "acts": count}
+        document = {"study": study.name, "excluded": account.name, "acts": count}
         self.say(document, f"{count} answers of {account.name} no longer count in {study.name}.")
 
 
@@ -73,7 +71,7 @@ class Include(OfStudy):
         store, study = self.opened()
         account = store.annotators.get(self.name)
         count = store.exclusions.lift(study, account)
-        document: dict[str, object] = {"study": study.name, "included": account.name, "acts": count}
+        document = {"study": study.name, "included": account.name, "acts": count}
         self.say(document, f"{count} answers of {account.name} count in {study.name} again.")
 
 
@@ -100,7 +98,7 @@ class Gold(OfStudy):
         store, study = self.opened()
         count = import_golds(store, study, self.file)
         total = len(store.golds.all(study))
-        document: dict[str, object] = {"study": study.name, "golds": count, "total": total}
+        document = {"study": study.name, "golds": count, "total": total}
         self.say(document, f"{count} gold comparisons read; {study.name} has {total}.")
 
 
