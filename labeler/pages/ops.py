@@ -1,5 +1,6 @@
 """Administration, for admins alone: who may log in, how far each study is, which policies answer its prompts."""
 
+from collections import Counter
 from datetime import datetime
 from types import MethodType
 
@@ -47,9 +48,9 @@ def build_ops(store: Store) -> gr.Blocks:
 def people(store: Store, request: gr.Request) -> list[list[str]]:
     """Every account."""
     require(store, request.username, "admin")
-    counts = {account.id: 0 for account in store.annotators.all()}
-    for ranking in store.rankings.current(simulated=True):
-        counts[ranking.annotator] += 1
+    counts: Counter[str] = Counter()
+    for _, annotator, labels in store.counts.labels():
+        counts[annotator] += labels
     return [
         [account.name, account.role, yes(account.simulated), yes(account.active), str(counts[account.id])]
         for account in store.annotators.all()
@@ -59,10 +60,13 @@ def people(store: Store, request: gr.Request) -> list[list[str]]:
 def studies(store: Store, request: gr.Request) -> list[list[str]]:
     """Every study and how far it is."""
     require(store, request.username, "admin")
+    counts: Counter[str] = Counter()
+    for ident, _, labels in store.counts.labels():
+        counts[ident] += labels
     return [
         [
-            study.name, study.status, str(study.k), str(len(store.comparisons.all(study.id))),
-            str(len(store.rankings.current(study.id, simulated=True))), str(store.queue.waiting(study)),
+            study.name, study.status, str(study.k), str(store.comparisons.count(study)), str(counts[study.id]),
+            str(store.queue.waiting(study)),
         ]
         for study in store.studies.all()
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The admins' section on the quality of labels: what its handler fills in."""
+"""The admins' page: its tables of people and studies, and the section on the quality of labels."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from labeler.accounts import Forbidden
-from labeler.pages import quality
+from labeler.pages import ops, quality
 from preferences import summary
-from preferences.records import Annotator, Response, Study
+from preferences.records import Annotator, Comparison, Response, Study
 from preferences.store import Store
 from tests.labeler.conftest import add_account
-from tests.preferences.make import add_policy, add_prompt
+from tests.preferences.make import add_policy, add_prompt, answer_of, rank, take
 
 DAY = 86_400.0
 MONDAY = 1_800_230_400.0  # 2027-01-18, 00:00 UTC
@@ -43,6 +43,36 @@ def rated(store: Store, study: Study) -> Store:
 
 def request(account: Annotator) -> Any:
     return SimpleNamespace(username=account.id)
+
+
+def test_people_and_studies_with_the_rankings_that_count(
+    store: Store, study: Study, comparisons: dict[int, Comparison]
+) -> None:
+    """Of simulated annotators too, but neither skips nor gold."""
+    adam, ann, robot = (
+        add_account(store, "adam", "admin"),
+        add_account(store, "ann"),
+        add_account(store, "robot", simulated=True),
+    )
+    for annotator in (ann, ann, robot):
+        rank(store, study, annotator)
+    gold = store.queue.lease(comparisons[9].id, ann, comparisons[9].items, 60, "gold")
+    store.rankings.submit(ann, answer_of(gold))
+    skipped = take(store, study, ann)
+    assert skipped is not None
+    store.rankings.skip(ann, answer_of(skipped, []))
+    store.studies.create("other")
+    assert ops.people(store, request(adam)) == [
+        ["adam", "admin", "no", "yes", "0"],
+        ["ann", "annotator", "no", "yes", "2"],
+        ["robot", "annotator", "yes", "yes", "1"],
+    ]
+    waiting = str(store.queue.waiting(study))
+    assert ops.studies(store, request(adam)) == [
+        ["main", "active", "4", "8", "3", waiting],
+        ["other", "active", "4", "0", "0", "0"],
+    ]
+    assert len(store.rankings.current(simulated=True)) == 3
 
 
 def test_what_the_section_shows(rated: Store) -> None:
