@@ -1,13 +1,10 @@
 """Pictures of every page and dialog of the labeler, on a database made for them: scripts/screenshots [FOLDER]."""
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -67,9 +64,7 @@ def main(folder: Path) -> None:
 def fill(store: Store, study: Study) -> None:
     """A study with everything that can be seen."""
     store.studies.set_guideline(study, GUIDE)
-    plan = {**study.plan, "own_prompts": True, "content_warnings": {"violence": "Violence in words"}}
-    with store.write() as db:
-        db.execute("UPDATE studies SET plan = ? WHERE id = ?", [json.dumps(plan), study.id])
+    store.studies.edit(study, plan={"own_prompts": True, "content_warnings": {"violence": "Violence in words"}})
     (prompt,) = store.prompts.add([{"messages": MESSAGES}], heldout=0.0)
     for count, priority in ((4, 9.0), (6, 8.0)):
         responses = [
