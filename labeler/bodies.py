@@ -53,31 +53,38 @@ class LeaseBody(Body):
     lease: Ident
 
 
-class AnswerBody(LeaseBody):
-    """What every answer may say."""
+class SaidBody(LeaseBody):
+    """What may be said beside the order."""
 
-    nonce: Nonce
-    active_ms: ActiveMs = 0
     reason: Reason = ""
     flags: Flags = {}
     ratings: Ratings = {}
 
 
-class SubmitBody(AnswerBody):
-    """A ranking; `rewrite_of`: the best response, of which `rewrite` is a better version.
+class AnswerBody(LeaseBody):
+    """What every answer has that a draft has not."""
 
-    `all_bad`: no response is acceptable; then no order is kept.
-    """
+    nonce: Nonce
+    active_ms: ActiveMs = 0
+
+
+class DraftBody(SaidBody):
+    """What is said so far; `rewrite_of`: the best response, of which `rewrite` is a better version."""
 
     tiers: Tiers
-    all_bad: bool = False
     strengths: Strengths = []
     mode: Mode | None = None
     rewrite: Rewritten = ""
     rewrite_of: Annotated[Text, Field(max_length=64)] = ""
 
 
-class SkipBody(AnswerBody):
+class SubmitBody(DraftBody, AnswerBody):
+    """A ranking. `all_bad`: no response is acceptable; then no order is kept."""
+
+    all_bad: bool = False
+
+
+class SkipBody(SaidBody, AnswerBody):
     """A refusal to rank, and why. `verdict`: "cannot_rank" if nobody could."""
 
     reason: Annotated[Reason, AfterValidator(_not_blank)]
@@ -88,19 +95,6 @@ class UndoBody(Body):
     """Take back the newest answer."""
 
     nonce: Nonce
-
-
-class DraftBody(LeaseBody):
-    """What is said so far."""
-
-    tiers: Tiers
-    strengths: Strengths = []
-    flags: Flags = {}
-    ratings: Ratings = {}
-    mode: Mode | None = None
-    reason: Reason = ""
-    rewrite: Rewritten = ""
-    rewrite_of: Annotated[Text, Field(max_length=64)] = ""
 
 
 class ReopenBody(Body):
