@@ -122,14 +122,8 @@ class SettingsBody(Body):
         return self
 
 
-class SeenBody(Body):
-    """Which version of the guidelines was read."""
-
-    version: Annotated[int, Field(ge=1, le=2**31)]
-
-
-class ConsentBody(Body):
-    """Which version of the consent text is agreed to."""
+class VersionBody(Body):
+    """Which version of a text was read, or is agreed to."""
 
     version: Annotated[int, Field(ge=1, le=2**31)]
 

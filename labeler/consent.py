@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from labeler.account import Account
-from labeler.bodies import ConsentBody
+from labeler.bodies import VersionBody
 from labeler.markup import render
 from preferences.errors import UnknownName
 from preferences.records import Annotator, Study
@@ -31,7 +31,7 @@ def consent_api(store: Store) -> APIRouter:
         return {"version": text.version, "created": text.created, "html": render(text.text), "at": at}
 
     @api.post("/consent")
-    def agree(body: ConsentBody, account: Account) -> dict[str, Any]:
+    def agree(body: VersionBody, account: Account) -> dict[str, Any]:
         text = store.studies.consent(store.studies.default())
         if text is None or text.version != body.version:
             raise UnknownName("The text has changed since you read it; load the page again.")

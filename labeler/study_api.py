@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from labeler.account import Account
-from labeler.bodies import RemarkBody, SeenBody, SettingsBody
+from labeler.bodies import RemarkBody, SettingsBody, VersionBody
 from labeler.guidelines import guidelines_json, newest_and_seen, note_seen
 from labeler.languages import LANGUAGES, strings_json
 from labeler.topics import give_back_avoided, topics_json
@@ -41,7 +41,7 @@ def study_api(store: Store) -> APIRouter:
         return guidelines_json(store, account, store.studies.default())
 
     @api.post("/guidelines")
-    def seen(body: SeenBody, account: Account) -> dict[str, Any]:
+    def seen(body: VersionBody, account: Account) -> dict[str, Any]:
         note_seen(store, account, store.studies.default(), body.version)
         return {"saved": True}
 
