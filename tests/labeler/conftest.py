@@ -1,8 +1,12 @@
 """A small study with every size of comparison, its accounts, and clients that are logged in."""
 
+from __future__ import annotations
+
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -15,6 +19,11 @@ from labeler.web import build_api
 from preferences.records import Annotator, Comparison, Policy, Response, Study
 from preferences.store import Store
 from tests.conftest import PLAIN
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.labeler.browser import Labeler, Seat
 
 PASSWORD = "correct horse battery"
 SECRETS = (
@@ -176,3 +185,44 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
 def whole(standing: Standing) -> TestClient:
     """Nobody, at the standing labeler."""
     return TestClient(standing.app, follow_redirects=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One that a module's tests share; each has a context of its own."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.labeler.browser import launch
+
+    with sync_playwright() as playwright:
+        made = launch(playwright)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeler]:
+    """A labeler in a process of its own that a module's tests share."""
+    from tests.labeler.browser import labeler
+
+    with labeler(tmp_path_factory.mktemp("labeler")) as made:
+        yield made
+
+
+@pytest.fixture
+def sit(browser: Browser, server: Labeler, request: pytest.FixtureRequest) -> Iterator[Callable[..., Seat]]:
+    """A new annotator each time; at the end nothing has failed in the page and nobody else was asked for anything."""
+    from tests.labeler.browser import Seat
+
+    seats: list[Seat] = []
+
+    def make(**options: Any) -> Seat:
+        name = re.sub(r"\W", "-", f"{request.node.name}-{len(seats)}")
+        seats.append(Seat(browser, server, name, **options))
+        return seats[-1]
+
+    yield make
+    for seat in seats:
+        assert seat.errors == []
+        assert seat.outside == []
+        seat.context.close()

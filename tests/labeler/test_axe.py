@@ -1,6 +1,6 @@
 """No page breaks a rule of WCAG 2.2 AA that axe-core can see, and what it cannot see: focus, targets, motion, sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from labeler.languages import LANGUAGES
+from labeler.languages import LANGUAGES, strings
 from preferences.store import Store
-from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.labeler.browser import Labeler, Seat, labeler
 from tests.labeler.conftest import add_comparison
 from tests.labeler.test_study_api import set_plan
 
@@ -27,24 +27,15 @@ SHOWN = {
     "compare": (".rb-tools > button:nth-of-type(2)", ".rb-wide[open]"),
     "keys": (".rb-help", "dialog[open]"),
 }
-GUIDE = "# How to rank\\n\\nBe *fair*.\\n\\n```python\\nprint(1)\\n```\\n\\n[more](https://example.org)"
+GUIDE = "# How to rank\n\nBe *fair*.\n\n```python\nprint(1)\n```\n\n[more](https://example.org)"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeler]:
-    with labeler(tmp_path_factory.mktemp("axe")) as made:
-        study = made.store.studies.default()
-        made.store.studies.set_guideline(study, GUIDE.replace("\\n", "\n"))
-        set_plan(made.store, study, own_prompts=True, content_warnings={"violence": "Violence in words"})
-        yield made
+def server(server: Labeler) -> Labeler:
+    study = server.store.studies.default()
+    server.store.studies.set_guideline(study, GUIDE)
+    set_plan(server.store, study, own_prompts=True, content_warnings={"violence": "Violence in words"})
+    return server
 
 
 def violations(page: Page) -> list[Any]:
@@ -56,8 +47,10 @@ def violations(page: Page) -> list[Any]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "ar"])
-def test_no_violation_on_any_page_or_dialog(browser: Browser, server: Labeler, scheme: str, language: str) -> None:
-    seat = Seat(browser, server, f"axe-{scheme}-{language}", color_scheme=scheme, locale=language)
+def test_no_violation_on_any_page_or_dialog(
+    sit: Callable[..., Seat], server: Labeler, scheme: str, language: str
+) -> None:
+    seat = sit(color_scheme=scheme, locale=language)
     page = seat.page
     found = {}
     seat.press("1")
@@ -86,8 +79,6 @@ def test_no_violation_on_any_page_or_dialog(browser: Browser, server: Labeler, s
     page.goto(server.url + "/login")
     found["login"] = violations(page)
     assert {name: rules for name, rules in found.items() if rules} == {}
-    assert seat.errors == []
-    seat.context.close()
 
 
 def test_no_violation_on_consent_warning_and_administration(browser: Browser, tmp_path: Path) -> None:
@@ -123,8 +114,8 @@ def urgent(store: Store) -> None:
         db.execute("UPDATE comparisons SET priority = 5 WHERE id = ?", [made.id])
 
 
-def test_everything_is_reached_with_tab_in_the_order_of_the_page(browser: Browser, server: Labeler) -> None:
-    seat = Seat(browser, server, "tabby")
+def test_everything_is_reached_with_tab_in_the_order_of_the_page(sit: Callable[..., Seat]) -> None:
+    seat = sit()
     seat.page.focus(".rh-name")
     tops, names = [], []
     for _ in range(60):
@@ -144,11 +135,10 @@ def test_everything_is_reached_with_tab_in_the_order_of_the_page(browser: Browse
         assert wanted in "|".join(names), wanted
     head = [name for name in names if name in ("Annotate", "Guidelines", "Undo")]
     assert head == ["Annotate", "Guidelines", "Undo"]
-    seat.context.close()
 
 
-def test_targets_are_large_enough_for_a_finger(browser: Browser, server: Labeler) -> None:
-    seat = Seat(browser, server, "thumb", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+def test_targets_are_large_enough_for_a_finger(sit: Callable[..., Seat]) -> None:
+    seat = sit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = seat.page
     page.click(".rb-menu > button")
     small = """nodes => nodes.filter(node => node.checkVisibility() && !node.closest('p, li')).map(node =>
@@ -158,30 +148,19 @@ def test_targets_are_large_enough_for_a_finger(browser: Browser, server: Labeler
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     menu = page.locator(".rb-menu-list").bounding_box()
     assert menu and menu["x"] >= 0 and menu["x"] + menu["width"] <= 390
-    seat.context.close()
 
 
-def test_nothing_moves_for_those_who_want_no_motion(browser: Browser, server: Labeler) -> None:
-    seat = Seat(browser, server, "still", reduced_motion="reduce")
+def test_nothing_moves_for_those_who_want_no_motion(sit: Callable[..., Seat]) -> None:
+    seat = sit(reduced_motion="reduce")
     moving = """nodes => nodes.filter(node => { const style = getComputedStyle(node);
       return style.transitionDuration !== '0s' || style.animationName !== 'none'; }).map(node => node.className)"""
     assert seat.page.locator(".rb, .rb *, .rh, .rh *").evaluate_all(moving) == []
-    seat.context.close()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_is_drawn_without_a_key_or_english_left_over(
-    browser: Browser, server: Labeler, language: str
-) -> None:
+def test_every_language_is_drawn_without_a_key_or_english_left_over(sit: Callable[..., Seat], language: str) -> None:
     """On a phone, the smallest page: nothing is wider than it."""
-    seat = Seat(
-        browser,
-        server,
-        f"reads-{language}",
-        {"language": language},
-        locale="en",
-        viewport={"width": 390, "height": 844},
-    )
+    seat = sit(settings={"language": language}, locale="en", viewport={"width": 390, "height": 844})
     page = seat.page
     assert page.evaluate(
         "[document.documentElement.lang, getComputedStyle(document.querySelector('.rb')).direction]"
@@ -189,8 +168,6 @@ def test_every_language_is_drawn_without_a_key_or_english_left_over(
         language,
         "rtl" if language == "ar" else "ltr",
     ]
-    from labeler.languages import strings
-
     text = page.inner_text("body")
     for key in ("nav.history", "board.title", "tools.more", "diff.open", "board.undo"):
         assert strings(language)[key] in text, key
@@ -198,4 +175,3 @@ def test_every_language_is_drawn_without_a_key_or_english_left_over(
     if language == "ar":
         seat.press("ArrowLeft")  # what is to the left of the first card comes after it
         assert seat.focus() in ("A", "B")
-    seat.context.close()

@@ -1,7 +1,7 @@
 """The board as an annotator meets it: the real labeler in a process of its own, a real browser, the real database."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,44 +9,13 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from labeler.board import STATIC
-from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.labeler.browser import Seat, labeler
 
 pytestmark = [pytest.mark.browser]
 COLUMNS = {2: 2, 3: 3, 4: 2, 5: 3, 6: 3, 7: 3, 8: 3, 9: 3}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeler]:
-    with labeler(tmp_path_factory.mktemp("labeler")) as made:
-        yield made
-
-
-@pytest.fixture
-def sit(browser: Browser, server: Labeler, request: pytest.FixtureRequest) -> Iterator[Callable[..., Seat]]:
-    """A new annotator each time; at the end nothing has failed in the page and nobody else was asked for anything."""
-    seats: list[Seat] = []
-
-    def make(**context: Any) -> Seat:
-        name = re.sub(r"\W", "-", f"{request.node.name}-{len(seats)}")
-        seats.append(Seat(browser, server, name, **context))
-        return seats[-1]
-
-    yield make
-    for seat in seats:
-        assert seat.errors == []
-        assert seat.outside == []
-        seat.context.close()
 
 
 def columns(page: Page) -> int:

@@ -2,47 +2,35 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from labeler.assignment import LEASE_SECONDS
-from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.labeler.browser import Labeler, Seat
 from tests.labeler.conftest import PASSWORD, add_comparison
 
 pytestmark = [pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeler]:
+def server(server: Labeler) -> Labeler:
     """With so many comparisons that one can be taken ahead."""
-    with labeler(tmp_path_factory.mktemp("labeler")) as made:
-        study = made.store.studies.default()
-        with made.store.write():
-            for number in range(12):
-                add_comparison(made.store, study, f"Compare {number} and {number * 7919}, please.", ["one", "two"])
-        yield made
+    study = server.store.studies.default()
+    with server.store.write():
+        for number in range(12):
+            add_comparison(server.store, study, f"Compare {number} and {number * 7919}, please.", ["one", "two"])
+    return server
 
 
 @pytest.fixture
-def seat(browser: Browser, server: Labeler, request: pytest.FixtureRequest) -> Iterator[Seat]:
-    made = Seat(browser, server, re.sub(r"\W", "-", request.node.name))
-    yield made
-    assert made.errors == []
-    made.context.close()
+def seat(sit: Callable[..., Seat]) -> Seat:
+    return sit()
 
 
 def rank(seat: Seat, page: Page | None = None) -> None:

@@ -1,6 +1,6 @@
 """What stands beside the ranking, in a real browser: reading aids, guidelines, settings, messages, own prompts, tour."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,13 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from labeler.languages import strings
 from preferences.images import image_of
 from preferences.records import Response
 from preferences.tables.jobs import OWN_PROMPT
-from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.labeler.browser import Labeler, Seat, labeler
 from tests.labeler.conftest import add_comparison
 from tests.labeler.test_axe import urgent
 from tests.labeler.test_study_api import set_plan
@@ -25,21 +25,7 @@ CODE = "Use this:\n\n```python\nprint('hi')\n```\n\nand **no** other."
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeler]:
-    with labeler(tmp_path_factory.mktemp("tools")) as made:
-        fill(made)
-        yield made
-
-
-def fill(server: Labeler) -> None:
+def server(server: Labeler) -> Labeler:
     """What everybody ranks first: a picture, a system prompt, several turns, code, two texts that differ by a word."""
     image = image_of(file_of((60, 40)))
     server.store.images.add([image])
@@ -54,21 +40,7 @@ def fill(server: Labeler) -> None:
     responses = [Response.make(prompt.id, "pid-secret-sft", text, 1, i) for i, text in enumerate(texts)]
     server.store.responses.add(responses)
     server.store.comparisons.add(server.store.studies.default(), prompt.id, responses, priority=9.0)
-
-
-@pytest.fixture
-def sit(browser: Browser, server: Labeler, request: pytest.FixtureRequest) -> Iterator[Callable[..., Seat]]:
-    """A new annotator, in front of the comparison of `fill`."""
-    seats: list[Seat] = []
-
-    def make(**options: Any) -> Seat:
-        seats.append(Seat(browser, server, f"{request.node.name}-{len(seats)}", **options))
-        return seats[-1]
-
-    yield make
-    for seat in seats:
-        assert (seat.errors, seat.outside) == ([], [])
-        seat.context.close()
+    return server
 
 
 def card_of(seat: Seat, words: str) -> Any:

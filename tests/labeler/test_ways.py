@@ -9,49 +9,28 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, expect
 
 from labeler.board import STATIC
 from preferences.rankings import ALL_BAD
-from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.labeler.browser import Labeler, Seat
 
 pytestmark = [pytest.mark.browser]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = launch(playwright)
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeler]:
-    with labeler(tmp_path_factory.mktemp("labeler")) as made:
-        yield made
-
-
 @pytest.fixture
-def sit(browser: Browser, server: Labeler, request: pytest.FixtureRequest) -> Iterator[Callable[..., Seat]]:
+def sit(sit: Callable[..., Seat], server: Labeler) -> Iterator[Callable[..., Seat]]:
     """A new annotator in front of a comparison of `count` responses, in a study of that mode and plan."""
-    seats: list[Seat] = []
 
     def make(count: int, mode: str = "ranking", plan: dict[str, Any] | None = None, **context: Any) -> Seat:
         set_plan(server, mode, plan or {})
-        name = re.sub(r"\W", "-", f"{request.node.name}-{len(seats)}")
-        seat = Seat(browser, server, name, **context)
-        seats.append(seat)
+        seat = sit(**context)
         while seat.count != count:
             skip(seat)
         return seat
 
     yield make
     set_plan(server, "ranking", {})
-    for seat in seats:
-        assert seat.errors == []
-        assert seat.outside == []
-        seat.context.close()
 
 
 def set_plan(server: Labeler, mode: str, plan: dict[str, Any]) -> None:
