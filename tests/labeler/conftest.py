@@ -85,7 +85,9 @@ def add_study(store: Store) -> Study:
     return made
 
 
-def add_comparison(store: Store, study: Study, question: str, texts: list[str]) -> Comparison:
+def add_comparison(
+    store: Store, study: Study, question: str, texts: list[str], priority: float = 0.0
+) -> Comparison:
     """A comparison of those answers, which two policies gave in turn; the prompt is never held out."""
     (prompt,) = store.prompts.add([{"messages": [{"role": "user", "content": question}]}], heldout=0.0)
     store.studies.add_prompts(study, [prompt])
@@ -97,8 +99,18 @@ def add_comparison(store: Store, study: Study, question: str, texts: list[str]) 
         for index, text in enumerate(texts)
     ]  # fmt: skip
     store.responses.add(responses)
-    made = store.comparisons.add(study, prompt.id, responses)
+    made = store.comparisons.add(study, prompt.id, responses, priority=priority)
     assert made is not None
+    return made
+
+
+def add_urgent(store: Store) -> Comparison:
+    """A comparison that everybody gets first, on the topic "violence"."""
+    (prompt,) = store.prompts.add(
+        [{"messages": [{"role": "user", "content": "A battle?"}], "tags": ["violence"]}], heldout=0.0
+    )
+    made = add_comparison(store, store.studies.default(), "A battle?", ["x", "y"], priority=5)
+    assert made.prompt == prompt.id
     return made
 
 

@@ -18,14 +18,7 @@ HOSTILE = [
     "<script>alert(1)</script>", "${alert(1)} {{constructor}}", "\u202eevil\u202c \u2066x", "a\x00b\x07c\x1b[31m",
     "x" * 1_990, "\\u0000 'quotes\" `ticks`",
 ]  # fmt: skip
-
-
-def set_plan(store: Store, mode: str = "ranking", **plan: Any) -> None:
-    """Change the study."""
-    study = store.studies.default()
-    with store.write() as db:
-        values = [mode, json.dumps({**study.plan, **plan}), study.id]
-        db.execute("UPDATE studies SET mode = ?, plan = ? WHERE id = ?", values)
+STRENGTHS_AND_RATING = {"strengths": True, "rating": True}
 
 
 def take(client: TestClient) -> Json:
@@ -44,14 +37,15 @@ def lease_of(task: Json) -> Json:
 
 
 def test_a_task_says_how_it_is_asked_about(ann: TestClient, store: Store) -> None:
-    set_plan(store, "best-worst", flags=["harmful"], strengths=True, rating=True)
+    plan = {"flags": ["harmful"], "strengths": True, "rating": True}
+    store.studies.edit(store.studies.default(), mode="best-worst", plan=plan)
     task = take(ann)
     assert task["options"] == {"flags": ["harmful"], "strengths": True, "rating": True}
     assert task["mode"] == ("best-worst" if len(task["responses"]) >= 6 else "ranking")
 
 
 def test_all_is_stored_and_comes_back_in_the_history(ann: TestClient, store: Store) -> None:
-    set_plan(store, strengths=True, rating=True)
+    store.studies.edit(store.studies.default(), plan=STRENGTHS_AND_RATING)
     task = take(ann)
     *_, worst, best = [response["id"] for response in task["responses"]]
     marks = {"flags": {worst: ["wrong_fact"]}, "ratings": {best: 7}, "reason": "It is true."}
@@ -173,7 +167,7 @@ FORGED: list[Json] = [
 
 @pytest.mark.parametrize("forged", FORGED, ids=[json.dumps(forged)[:40] for forged in FORGED])
 def test_what_is_forged_is_one_sentence_and_nothing_is_stored(ann: TestClient, store: Store, forged: Json) -> None:
-    set_plan(store, strengths=True, rating=True)
+    store.studies.edit(store.studies.default(), plan=STRENGTHS_AND_RATING)
     task = take(ann)
     ids = {"FIRST": task["responses"][0]["id"], "LAST": task["responses"][-1]["id"]}
     text = json.dumps({**answer(task), **forged})
@@ -206,7 +200,7 @@ def test_hostile_words_are_kept_as_harmless_text(ann: TestClient, store: Store, 
 
 
 def test_a_draft_keeps_all_that_is_said(ann: TestClient, store: Store) -> None:
-    set_plan(store, strengths=True, rating=True)
+    store.studies.edit(store.studies.default(), plan=STRENGTHS_AND_RATING)
     task = take(ann)
     first = task["responses"][0]["id"]
     said = {

@@ -11,10 +11,8 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Browser, Page
 
 from labeler.languages import LANGUAGES, strings
-from preferences.store import Store
 from tests.labeler.browser import Labeler, Seat, labeler
-from tests.labeler.conftest import add_comparison
-from tests.labeler.test_study_api import set_plan
+from tests.labeler.conftest import add_urgent
 
 pytestmark = [pytest.mark.browser]
 
@@ -34,7 +32,8 @@ GUIDE = "# How to rank\n\nBe *fair*.\n\n```python\nprint(1)\n```\n\n[more](https
 def server(server: Labeler) -> Labeler:
     study = server.store.studies.default()
     server.store.studies.set_guideline(study, GUIDE)
-    set_plan(server.store, study, own_prompts=True, content_warnings={"violence": "Violence in words"})
+    plan = {"own_prompts": True, "content_warnings": {"violence": "Violence in words"}}
+    server.store.studies.edit(study, plan=plan)
     return server
 
 
@@ -85,8 +84,8 @@ def test_no_violation_on_consent_warning_and_administration(browser: Browser, tm
     with labeler(tmp_path) as made:
         study = made.store.studies.default()
         made.store.studies.set_consent(study, "# Consent\n\nWe keep **what** you rank.")
-        set_plan(made.store, study, content_warnings={"violence": "Violence in words"})
-        urgent(made.store)
+        made.store.studies.edit(study, plan={"content_warnings": {"violence": "Violence in words"}})
+        add_urgent(made.store)
         seat = Seat(browser, made, "carla", wait=".rb-consent")
         found = {"consent": violations(seat.page)}
         seat.page.click(".rb-consent .rb-button")
@@ -101,17 +100,6 @@ def test_no_violation_on_consent_warning_and_administration(browser: Browser, tm
         found["administration"] = violations(seat.page)
         assert {name: rules for name, rules in found.items() if rules} == {}
         seat.context.close()
-
-
-def urgent(store: Store) -> None:
-    """A comparison that everybody gets first, on a topic with a warning."""
-    (prompt,) = store.prompts.add(
-        [{"messages": [{"role": "user", "content": "A battle?"}], "tags": ["violence"]}], heldout=0.0
-    )
-    made = add_comparison(store, store.studies.default(), "A battle?", ["x", "y"])
-    assert made.prompt == prompt.id
-    with store.write() as db:
-        db.execute("UPDATE comparisons SET priority = 5 WHERE id = ?", [made.id])
 
 
 def test_everything_is_reached_with_tab_in_the_order_of_the_page(sit: Callable[..., Seat]) -> None:

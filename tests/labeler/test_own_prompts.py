@@ -8,7 +8,6 @@ from fastapi.testclient import TestClient
 from preferences.records import Annotator, Response, Study
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
-from tests.labeler.test_study_api import set_plan
 
 NONCE = "nonce-of-it"
 
@@ -16,7 +15,7 @@ NONCE = "nonce-of-it"
 @pytest.fixture
 def asker(store: Store, study: Study, ann: TestClient) -> TestClient:
     """ann, in a study that takes own prompts."""
-    set_plan(store, study, own_prompts=True)
+    store.studies.edit(study, plan={"own_prompts": True})
     return ann
 
 
@@ -115,7 +114,7 @@ def test_one_at_a_time_and_only_where_the_study_allows_it(
     for address in (f"/api/own_prompts/{job}", "/api/own_prompts/none"):
         assert bea.get(address).status_code == 404
     assert bea.post(f"/api/own_prompts/{job}/rank").status_code == 404
-    set_plan(store, store.studies.default(), own_prompts=False)
+    store.studies.edit(store.studies.default(), plan={"own_prompts": False})
     refused = bea.post("/api/own_prompts", json={"text": "Why?", "nonce": NONCE})
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert [made.kind for made in store.jobs.all()] == [OWN_PROMPT]

@@ -11,16 +11,8 @@ from labeler.guidelines import changed_lines
 from preferences.images import image_of
 from preferences.records import Annotator, Comparison, Study
 from preferences.store import Store
-from tests.labeler.conftest import add_comparison
+from tests.labeler.conftest import add_urgent
 from tests.preferences.test_images import file_of
-
-
-def set_plan(store: Store, study: Study, **changes: Any) -> None:
-    """Change the study's plan."""
-    with store.write() as db:
-        import json
-
-        db.execute("UPDATE studies SET plan = ? WHERE id = ?", [json.dumps({**study.plan, **changes}), study.id])
 
 
 def test_guidelines_are_versions_and_say_what_changed_since_the_last_visit(
@@ -64,11 +56,8 @@ def test_a_ranking_keeps_the_version_it_was_made_under(store: Store, study: Stud
 
 
 def test_topics_are_warned_of_and_can_be_avoided(store: Store, study: Study, ann: TestClient) -> None:
-    set_plan(store, study, content_warnings={"violence": "Violence in words", "grief": ""})
-    (prompt,) = store.prompts.add([{"messages": [{"role": "user", "content": "A battle?"}], "tags": ["violence"]}])
-    urgent = add_comparison(store, study, "A battle?", ["x", "y"])
-    with store.write() as db:
-        db.execute("UPDATE comparisons SET priority = 5 WHERE id = ?", [urgent.id])
+    store.studies.edit(study, plan={"content_warnings": {"violence": "Violence in words", "grief": ""}})
+    urgent = add_urgent(store)
     task = ann.get("/api/next").json()["task"]
     assert (task["comparison"], task["warnings"]) == (urgent.id, ["Violence in words"])
     topics = ann.get("/api/study").json()["topics"]
@@ -94,7 +83,6 @@ def test_topics_are_warned_of_and_can_be_avoided(store: Store, study: Study, ann
     assert [topic["avoided"] for topic in ann.get("/api/study").json()["topics"]] == [True, False]
     ann.post("/api/settings", json={"avoid": []})
     assert ann.get("/api/next").json()["task"]["comparison"] == urgent.id
-    assert prompt.id == urgent.prompt
 
 
 def test_a_message_reaches_the_owner_once(

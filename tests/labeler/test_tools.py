@@ -15,9 +15,7 @@ from preferences.images import image_of
 from preferences.records import Response
 from preferences.tables.jobs import OWN_PROMPT
 from tests.labeler.browser import Labeler, Seat, labeler
-from tests.labeler.conftest import add_comparison
-from tests.labeler.test_axe import urgent
-from tests.labeler.test_study_api import set_plan
+from tests.labeler.conftest import add_comparison, add_urgent
 from tests.preferences.test_images import file_of
 
 pytestmark = [pytest.mark.browser]
@@ -203,8 +201,8 @@ def test_consent_first_then_a_warning_before_what_may_hurt(browser: Browser, tmp
     with labeler(tmp_path) as made:
         study = made.store.studies.default()
         text = made.store.studies.set_consent(study, "We keep **what** you rank.")
-        set_plan(made.store, study, content_warnings={"violence": "Violence in words"})
-        urgent(made.store)
+        made.store.studies.edit(study, plan={"content_warnings": {"violence": "Violence in words"}})
+        add_urgent(made.store)
         seat = Seat(browser, made, "carla", wait=".rb-consent")
         page = seat.page
         assert page.locator(".rb-card").count() == 0
@@ -235,7 +233,7 @@ def test_consent_first_then_a_warning_before_what_may_hurt(browser: Browser, tmp
 def test_an_own_prompt_with_honest_progress(browser: Browser, tmp_path: Path) -> None:
     with labeler(tmp_path) as made:
         store = made.store
-        set_plan(store, store.studies.default(), own_prompts=True)
+        store.studies.edit(store.studies.default(), plan={"own_prompts": True})
         seat = Seat(browser, made, "owen")
         page = seat.page
         page.click(".rb-menu > button")
@@ -267,9 +265,7 @@ def test_an_own_prompt_with_honest_progress(browser: Browser, tmp_path: Path) ->
 
 def test_the_texts_of_traps_are_harmless(sit: Callable[..., Seat], server: Labeler) -> None:
     traps = [">" * 10_000 + " deep", "user\u202etxt.exe \x1b[31m \x07", "x" * 200_000, "${a} {{b}} `c` \\frac"]
-    made = add_comparison(server.store, server.store.studies.default(), f"Traps {traps[1]}", traps)
-    with server.store.write() as db:
-        db.execute("UPDATE comparisons SET priority = 99 WHERE id = ?", [made.id])
+    made = add_comparison(server.store, server.store.studies.default(), f"Traps {traps[1]}", traps, priority=99)
     seat = sit()
     assert "[U+202E]" in seat.prompt
     assert sum(len(text) for text in seat.page.locator(".rb-card .rb-text").all_inner_texts()) > 210_000
