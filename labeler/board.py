@@ -8,9 +8,9 @@ STATIC = Path(__file__).parent / "static"
 BASE_SCRIPTS = ("dom.js", "language.js")
 BOARD_SCRIPTS = (
     *BASE_SCRIPTS, "ranking.js", "answer.js", "stopwatch.js", "outbox.js", "drafts.js", "tabs.js", "lease.js", "drag.js",
-    "marks.js", "cards.js", "lanes.js", "strengths.js", "diff.js", "notes.js", "desk.js", "dialogs.js", "status.js",
-    "frame.js", "keys.js", "elsewhere.js", "reading.js", "guidelines.js", "compare.js", "consent.js", "warning.js",
-    "tour.js", "remark.js", "settings.js", "own_prompt.js", "tools.js", "board.js",
+    "radios.js", "marks.js", "cards.js", "lanes.js", "strengths.js", "diff.js", "notes.js", "desk.js", "dialogs.js",
+    "status.js", "frame.js", "keys.js", "elsewhere.js", "reading.js", "guidelines.js", "compare.js", "consent.js",
+    "warning.js", "tour.js", "remark.js", "settings.js", "own_prompt.js", "tools.js", "board.js",
 )  # fmt: skip
 BOARD_START = "loadStrings().then(() => new Board(element.querySelector('.rb')).start());"
 BOARD_LOOKS = ("board.css", "answers.css", "tools.css")

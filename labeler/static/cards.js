@@ -103,11 +103,7 @@ class Card {
   show(value, rank) {
     this.number.textContent = this.mode === "best-worst" ? "" : rank ?? "–";
     this.node.classList.toggle("ranked", rank !== null);
-    const chosen = this.choices.findIndex((choice) => choice.value === value);
-    this.ranks.forEach((button, index) => {
-      button.setAttribute("aria-checked", String(index === chosen));
-      button.tabIndex = index === Math.max(0, chosen) ? 0 : -1;
-    });
+    showChosen(this.ranks, this.choices.findIndex((choice) => choice.value === value));
     this.marks.show();
   }
 

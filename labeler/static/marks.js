@@ -1,5 +1,7 @@
 // What may be said of one response beside its rank: flags and a rating.
 
+const RATING_STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
+
 class Marks {
   /** `changed()` is called after each change of the answer. */
   constructor(answer, id, letter, changed) {
@@ -19,7 +21,7 @@ class Marks {
     if (rating) {
       this.node.append(make("div", { class: "rb-rating", role: "radiogroup", "aria-label": t("card.ratingOf", { letter }) },
         make("span", { class: "rb-rating-label", "aria-hidden": "true" }, t("card.rating")), ...this.ratings));
-      this.node.addEventListener("keydown", (event) => this.moveRating(event));
+      this.node.addEventListener("keydown", (event) => moveAmong(this.ratings, event, RATING_STEPS));
     }
     this.open = false;
   }
@@ -53,15 +55,6 @@ class Marks {
     else this.node.closest(".rb-card").querySelector('.rb-rank[tabindex="0"]').focus();
   }
 
-  moveRating(event) {
-    const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
-    const from = this.ratings.indexOf(document.activeElement);
-    if (!step || from < 0) return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.ratings[Math.min(6, Math.max(0, from + step))].focus();
-  }
-
   show() {
     const flags = this.answer.flags.get(this.id);
     this.opener.setAttribute("aria-expanded", String(this.open));
@@ -70,10 +63,6 @@ class Marks {
       chip.setAttribute("aria-pressed", String(set));
       chip.hidden = !this.open && !set;
     }
-    const rating = this.answer.ratings.get(this.id);
-    this.ratings.forEach((button, index) => {
-      button.setAttribute("aria-checked", String(index + 1 === rating));
-      button.tabIndex = index + 1 === (rating ?? 1) ? 0 : -1;
-    });
+    showChosen(this.ratings, (this.answer.ratings.get(this.id) ?? 0) - 1);
   }
 }

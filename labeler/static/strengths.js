@@ -1,5 +1,7 @@
 // How much better each rank is than the next.
 
+const STRENGTH_STEPS = { ArrowLeft: -1, ArrowRight: 1 };
+
 class Strengths {
   /** `changed()` is called after each change of the answer. */
   constructor(answer, changed) {
@@ -20,7 +22,8 @@ class Strengths {
       this.drawn = names.join(">");
       this.rows.replaceChildren(...names.slice(1).map((worse, gap) => this.row(gap, names[gap], worse)));
     }
-    this.rows.querySelectorAll(".rb-gap").forEach((row, gap) => this.showRow(row, answer.strength(gap)));
+    this.rows.querySelectorAll(".rb-gap").forEach((row, gap) =>
+      showChosen(row.querySelectorAll(".rb-strength"), (answer.strength(gap) ?? 0) - 1));
   }
 
   row(gap, better, worse) {
@@ -29,15 +32,8 @@ class Strengths {
     }, t(`strength.${value}`)));
     const row = make("div", { class: "rb-gap", role: "radiogroup", "aria-label": t("strength.of", { better, worse }) },
       make("span", { class: "rb-gap-name", "aria-hidden": "true" }, `${better} > ${worse}`), ...buttons);
-    row.addEventListener("keydown", (event) => moveAmong(buttons, event));
+    row.addEventListener("keydown", (event) => moveAmong(buttons, event, STRENGTH_STEPS));
     return row;
-  }
-
-  showRow(row, strength) {
-    row.querySelectorAll(".rb-strength").forEach((button, index) => {
-      button.setAttribute("aria-checked", String(index + 1 === strength));
-      button.tabIndex = index + 1 === (strength ?? 1) ? 0 : -1;
-    });
   }
 
   choose(gap, value) {
@@ -45,14 +41,4 @@ class Strengths {
     this.show();
     this.changed();
   }
-}
-
-/** Left and right arrows move the focus among `buttons`. */
-function moveAmong(buttons, event) {
-  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  const from = buttons.indexOf(document.activeElement);
-  if (!step || from < 0) return;
-  event.preventDefault();
-  event.stopPropagation();
-  buttons[Math.min(buttons.length - 1, Math.max(0, from + step))].focus();
 }
