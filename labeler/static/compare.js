@@ -20,15 +20,14 @@ function compareDialog() {
     const same = parts.every(([kind]) => kind === "=");
     const names = { left: LETTERS[left.value], right: LETTERS[right.value] };
     legend.textContent = same ? t("diff.same") : t("diff.legend", names);
-    fill(panes[0], parts, "-", "del", names.left);
-    fill(panes[1], parts, "+", "ins", names.right);
+    fill(panes[0], parts, "+", names.left);
+    fill(panes[1], parts, "-", names.right);
   }
 
-  function fill(node, parts, own, tag, letter) {
+  /** Show all but the parts of the other text. */
+  function fill(node, parts, other, letter) {
     node.setAttribute("aria-label", t("card.response", { letter }));
-    const shown = parts.filter(([kind]) => kind === "=" || kind === own);
-    node.replaceChildren(make("div", { class: "rb-diff", dir: "auto" },
-      ...shown.map(([kind, text]) => make(kind === own ? tag : "span", {}, text))));
+    node.replaceChildren(drawDiff(parts.filter(([kind]) => kind !== other)));
   }
 
   /** Both panes at the same share of their height. */

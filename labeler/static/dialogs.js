@@ -59,8 +59,8 @@ function goldDialog() {
   const go = make("button", { type: "button", class: "rb-button", onclick: () => box.close() }, t("gold.close"));
   const box = dialog(t("gold.title"), answer, agreement, why, go);
   const open = (feedback, responses) => {
-    const letter = (id) => LETTERS[responses.findIndex((response) => response.id === id)];
-    answer.textContent = t("gold.answer", { echo: feedback.tiers.map((tier) => tier.map(letter).join(" = ")).join(" > ") });
+    const prepared = new Ranking(responses.map((response) => response.id), feedback.tiers);
+    answer.textContent = t("gold.answer", { echo: prepared.echo() });
     agreement.textContent = feedback.agreement === null ? "" : t("gold.agreement", { percent: Math.round(100 * feedback.agreement) });
     why.replaceChildren(safeHtml("div", { class: "rb-text", dir: "auto" }, feedback.html));
     box.showModal();

@@ -61,8 +61,8 @@ function merged(steps) {
   return parts;
 }
 
-/** A diff as an element: what went struck through, what came underlined. */
-function drawDiff(before, after) {
+/** Parts of a diff as an element: what went struck through, what came underlined. */
+function drawDiff(parts) {
   const tags = { "=": "span", "-": "del", "+": "ins" };
-  return make("div", { class: "rb-diff", dir: "auto" }, ...wordDiff(before, after).map(([kind, text]) => make(tags[kind], {}, text)));
+  return make("div", { class: "rb-diff", dir: "auto" }, ...parts.map(([kind, text]) => make(tags[kind], {}, text)));
 }

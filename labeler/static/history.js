@@ -61,7 +61,7 @@ class History {
     if (answer.reason && answer.kind === "ranking") parts.push(make("p", { class: "rb-answer-reason", dir: "auto" }, make("b", {}, `${t("history.reason")}: `), answer.reason));
     if (answer.rewrite) {
       const before = answer.responses.find((response) => response.id === answer.rewrite.original).text;
-      parts.push(make("h3", {}, t("history.rewrite", { letter: letter(answer.rewrite.original) })), drawDiff(before, answer.rewrite.text));
+      parts.push(make("h3", {}, t("history.rewrite", { letter: letter(answer.rewrite.original) })), drawDiff(wordDiff(before, answer.rewrite.text)));
     }
     parts.push(make("button", { type: "button", class: "rb-button rb-answer-edit", onclick: () => this.edit(answer) }, t("history.edit")));
     return parts;

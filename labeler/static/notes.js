@@ -79,7 +79,7 @@ class Notes {
   drawDiff() {
     const before = this.original().text;
     const same = before === this.answer.rewrite;
-    this.diff.replaceChildren(same ? make("p", { class: "rb-optional" }, t("notes.unchanged")) : drawDiff(before, this.answer.rewrite));
+    this.diff.replaceChildren(same ? make("p", { class: "rb-optional" }, t("notes.unchanged")) : drawDiff(wordDiff(before, this.answer.rewrite)));
   }
 
   discard() {
