@@ -14,9 +14,7 @@ BOARD_SCRIPTS = (
 )  # fmt: skip
 BOARD_START = "loadStrings().then(() => new Board(element.querySelector('.rb')).start());"
 BOARD_LOOKS = ("board.css", "answers.css", "tools.css")
-HISTORY_SCRIPTS = (
-    *BASE_SCRIPTS, "ranking.js", "diff.js", "reading.js", "marks.js", "cards.js", "history.js",
-)  # fmt: skip
+HISTORY_SCRIPTS = (*BASE_SCRIPTS, "ranking.js", "diff.js", "reading.js", "cards.js", "history.js")
 HISTORY_START = "loadStrings().then(() => new History(element.querySelector('.rb')).load());"
 WORK_SCRIPTS = (*BASE_SCRIPTS, "work.js")
 WORK_START = "loadStrings().then(() => new WorkPage(element.querySelector('.rb')).load());"

@@ -283,7 +283,7 @@ class Board {
       const renewed = await request("/api/renew", { comparison, lease });
       if (renewed.status === 200) return this.outbox.put(entry.path, { ...entry.body, lease: renewed.data.lease }, true);
     }
-    this.report("failed", t(FAILURES[entry.path], { error: errorText(reply) }), reply.data.code);
+    this.report("failed", t(FAILURES[entry.path], { error: errorText(reply) }));
     this.rejected = entry.path === "/api/undo" ? null : { entry, code: reply.data.code };
     if (this.task?.comparison !== comparison && entry.path !== "/api/undo") this.leave();
     if (!this.task) await this.load();
@@ -317,8 +317,8 @@ class Board {
 
   // 5. What the annotator is told, and their settings.
 
-  report(kind, text, button) {
-    this.status.report(kind, text, typeof button === "object" ? button : null);
+  report(kind, text, button = null) {
+    this.status.report(kind, text, button);
     this.refresh();
   }
 

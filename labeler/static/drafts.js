@@ -59,7 +59,7 @@ class Drafts {
       goToLogin();
     } else if (reply.status >= 400) {
       this.job = null;
-      this.report("failed", t("state.draftNotSaved", { error: errorText(reply) }), reply.data.code);
+      this.report("failed", t("state.draftNotSaved", { error: errorText(reply) }));
     } else {
       this.job = null;
       remember(this.prefix + comparison, { ...job.draft, active_ms: job.activeMs, sent: true, at: Date.now() });

@@ -58,7 +58,7 @@ class History {
     const letter = (id) => LETTERS[answer.responses.findIndex((response) => response.id === id)];
     const parts = [drawPrompt(answer.prompt), make("div", { class: "rb-cards", "data-columns": columnsFor(answer.responses.length) },
       ...answer.responses.map((response) => this.card(answer, response, letter(response.id), rank.get(response.id))))];
-    if (answer.reason && answer.kind === "ranking") parts.push(make("p", { class: "rb-answer-reason", dir: "auto" }, make("b", {}, `${t("history.reason")}: `), answer.reason));
+    if (answer.reason && answer.kind === "ranking") parts.push(make("p", { dir: "auto" }, make("b", {}, `${t("history.reason")}: `), answer.reason));
     if (answer.rewrite) {
       const before = answer.responses.find((response) => response.id === answer.rewrite.original).text;
       parts.push(make("h3", {}, t("history.rewrite", { letter: letter(answer.rewrite.original) })), drawDiff(wordDiff(before, answer.rewrite.text)));

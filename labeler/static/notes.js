@@ -10,13 +10,13 @@ class Notes {
     this.changed = changed;
     this.reason = make("textarea", { class: "rb-field", rows: "2", maxlength: REASON_MAX, dir: "auto", "aria-label": t("notes.reason"), oninput: () => this.said() });
     this.reason.value = answer.reason;
-    this.rewriteButton = make("button", { type: "button", class: "rb-quiet rb-rewrite-open", title: t("notes.rewriteTitle"), onclick: () => this.begin() }, t("notes.rewrite"));
+    this.rewriteButton = make("button", { type: "button", class: "rb-quiet", title: t("notes.rewriteTitle"), onclick: () => this.begin() }, t("notes.rewrite"));
     this.problem = make("p", { class: "rb-note-problem", role: "alert", hidden: true });
     this.rewrite = make("textarea", { class: "rb-field rb-rewrite", rows: "8", maxlength: REWRITE_MAX, dir: "auto", oninput: () => this.rewrote() });
     this.diff = make("div", { class: "rb-diff-box" });
     this.editor = make("div", { class: "rb-editor", hidden: true },
       this.title = make("h3", {}), this.rewrite, make("h3", {}, t("notes.diff")), this.diff,
-      make("button", { type: "button", class: "rb-quiet rb-rewrite-discard", onclick: () => this.discard() }, t("notes.discard")));
+      make("button", { type: "button", class: "rb-quiet", onclick: () => this.discard() }, t("notes.discard")));
     this.node = make("details", { class: "rb-notes" },
       make("summary", {}, t("notes.title"), make("span", { class: "rb-optional" }, ` (${t("notes.optional")})`)),
       make("label", { class: "rb-label" }, t("notes.reason"), this.reason), this.rewriteButton, this.problem, this.editor);

@@ -66,14 +66,13 @@ class OwnPrompt {
     return void (this.state.textContent = t("own.failed", { error: errorText(reply) }));
   }
 
-  sentence({ status, answers, of, ahead, busy_with: busyWith, waited, error }) {
-    const seconds = waited;
+  sentence({ status, answers, of, ahead, busy_with: busyWith, waited: seconds, error }) {
     if (status === "running") return t("own.progress", { answers, of });
     if (status === "done") return t("own.ready");
     if (status !== "queued") return t("own.failed", { error });
     if (ahead) return t("own.ahead", { count: ahead, seconds });
     if (busyWith) return t("own.busy", { seconds });
-    return t(waited > NO_WORKER_SECONDS ? "own.noWorker" : "own.waiting", { seconds });
+    return t(seconds > NO_WORKER_SECONDS ? "own.noWorker" : "own.waiting", { seconds });
   }
 
   async rankNow() {

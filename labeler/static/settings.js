@@ -1,6 +1,6 @@
 // An annotator's own settings: language, and topics that they do not want.
 
-/** `account`: {settings}; `saved({language, topics})`: what has changed. */
+/** `account`: {settings}; `saved(whether the language has changed)` is called when the server has them. */
 function settingsDialog(account, saved) {
   const language = make("select", { "aria-label": t("settings.language") });
   const topics = make("div", { class: "rb-choices" });
@@ -12,8 +12,7 @@ function settingsDialog(account, saved) {
       make("button", { type: "button", class: "rb-quiet", onclick: () => box.close() }, t("settings.cancel")),
       make("button", { type: "submit", class: "rb-button" }, t("settings.save"))));
   const box = dialog(t("settings.title"), form);
-  const avoided = () => [...topics.querySelectorAll("input:checked")].map((input) => input.value);
-  let before = {};
+  let before = "";
 
   /** {languages, topics} of the study. */
   function know(study) {
@@ -25,17 +24,17 @@ function settingsDialog(account, saved) {
     topicsTitle.hidden = !study.topics.length;
     topics.replaceChildren(...study.topics.map(({ tag, text, avoided: out }) =>
       make("label", { class: "rb-check", dir: "auto" }, make("input", { type: "checkbox", value: tag, checked: out }), text)));
-    before = { language: language.value, avoid: JSON.stringify(avoided()) };
+    before = language.value;
   }
 
   async function save() {
-    const avoid = avoided();
+    const avoid = [...topics.querySelectorAll("input:checked")].map((input) => input.value);
     const reply = await request("/api/settings", { language: language.value || null, avoid });
     if (reply.status !== 200) return void (failed.textContent = t("settings.failed", { error: errorText(reply) }));
-    const change = { language: language.value !== before.language, topics: JSON.stringify(avoid) !== before.avoid };
-    before = { language: language.value, avoid: JSON.stringify(avoid) };
+    const changed = language.value !== before;
+    before = language.value;
     box.close();
-    return saved(change);
+    return saved(changed);
   }
   return { node: box, know, open: () => ((failed.textContent = ""), box.showModal()) };
 }

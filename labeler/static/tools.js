@@ -7,14 +7,13 @@ class Tools {
   constructor(board, account) {
     this.board = board;
     const { root } = board;
-    const say = (text) => this.say(text);
     this.guidelines = new Guidelines(root);
     this.compare = compareDialog();
     this.height = new CardHeight(root);
     this.tour = tourDialog();
-    this.remark = remarkDialog(() => board.task?.comparison, say);
+    this.remark = remarkDialog(() => board.task?.comparison, (text) => this.say(text));
     this.own = new OwnPrompt((next) => board.show(next));
-    this.settings = settingsDialog(account, (change) => this.settingsSaved(change, say));
+    this.settings = settingsDialog(account, (languageChanged) => this.settingsSaved(languageChanged));
     this.warning = new Warning(board, () => this.settings.open());
     this.menu = this.drawMenu();
     this.node = make("div", { class: "rb-tools", role: "group", "aria-label": t("tools.label") },
@@ -82,9 +81,9 @@ class Tools {
     this.warning.show(task);
   }
 
-  settingsSaved(change, say) {
-    if (change.language) return location.reload();
-    say(t("settings.saved"));
+  settingsSaved(languageChanged) {
+    if (languageChanged) return location.reload();
+    this.say(t("settings.saved"));
     return this.board.load();
   }
 }
