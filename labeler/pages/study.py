@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from labeler.accounts import OWNERS, require
-from labeler.board import Drawn, static
+from labeler.board import BASE_SCRIPTS, Drawn, static
 from labeler.care import invite, plan_of
 from labeler.pages.header import Header
 from preferences.errors import RankloopError
@@ -29,7 +29,7 @@ class Downloads(Drawn):
 
     def __init__(self) -> None:
         looks = ".downloads a { display: inline-block; padding: 12px 12px 12px 0; }"
-        super().__init__('<div class="downloads"></div>', looks, static("study.js"))
+        super().__init__('<div class="downloads"></div>', looks, static(*BASE_SCRIPTS, "study.js"))
 
 
 def build_study(store: Store) -> gr.Blocks:
