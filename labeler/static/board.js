@@ -247,7 +247,7 @@ class Board {
     if (!stored) return this.refused(entry, reply);
     if (entry.body.comparison) this.drafts.forget(entry.body.comparison);
     this.report("saved", t(DONE[entry.path], { time: clockTime() }));
-    this.status.showToast(TOASTS[entry.path] && t(TOASTS[entry.path]));
+    this.status.showToast(TOASTS[entry.path] && t(TOASTS[entry.path]), true);
     this.tabs.tell({ kind: "moved" });
     if (this.outbox.waiting) return;
     const { feedback } = reply.data;

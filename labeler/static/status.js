@@ -1,4 +1,4 @@
-// What the annotator is told: the save state with its button, what is read out, and the toast after an answer.
+// What the annotator is told: the save state with its button, what is read out, and the toast.
 
 const TOAST_MS = 6000;
 
@@ -10,9 +10,8 @@ class Status {
     this.button = make("button", { type: "button", class: "rb-quiet", hidden: true, onclick: () => this.act() }, t("board.retry"));
     this.node = make("p", { class: "rb-saving" }, this.state, this.button);
     this.live = make("div", { class: "rb-unseen", "aria-live": "polite" });
-    this.toastText = make("span", {});
-    this.toast = make("div", { class: "rb-toast", hidden: true }, this.toastText,
-      make("button", { type: "button", class: "rb-quiet", onclick: onUndo }, t("board.undo")));
+    this.toast = make("div", { class: "rb-toast", hidden: true });
+    this.undo = make("button", { type: "button", class: "rb-quiet", onclick: onUndo }, t("board.undo"));
     this.onRetry = onRetry;
   }
 
@@ -39,11 +38,11 @@ class Status {
     this.live.textContent = text;
   }
 
-  /** Show the toast for a while; "" hides it. */
-  showToast(text) {
+  /** Show the toast for a while, with a button that undoes what it says or without; "" hides it. */
+  showToast(text, withUndo) {
     clearTimeout(this.timer);
     this.toast.hidden = !text;
-    this.toastText.textContent = text;
+    this.toast.replaceChildren(text, ...(withUndo ? [this.undo] : []));
     if (text) this.timer = setTimeout(() => (this.toast.hidden = true), TOAST_MS);
   }
 }

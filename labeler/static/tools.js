@@ -1,7 +1,5 @@
 // What stands beside the ranking: guidelines, comparing two responses, height of the cards, and the menu of the rest.
 
-const NOTE_MS = 5000;
-
 class Tools {
   /** `board`: what is ranked; `account`: {name, settings} of /api/me. */
   constructor(board, account) {
@@ -20,8 +18,7 @@ class Tools {
       this.guidelines.button,
       this.button("diff.open", () => this.openCompare(), "diff.openTitle"),
       this.height.button, this.menu.node);
-    this.note = make("p", { class: "rb-toast rb-said", hidden: true });
-    root.append(this.note, this.guidelines.panel, ...[this.compare, this.tour, this.remark, this.own, this.settings, this.warning].map((one) => one.node));
+    root.append(this.guidelines.panel, ...[this.compare, this.tour, this.remark, this.own, this.settings, this.warning].map((one) => one.node));
   }
 
   button(key, onclick, title) {
@@ -68,10 +65,7 @@ class Tools {
   /** Say it where it is seen and read out. */
   say(text) {
     this.board.status.say(text);
-    this.note.textContent = text;
-    this.note.hidden = false;
-    clearTimeout(this.noteTimer);
-    this.noteTimer = setTimeout(() => (this.note.hidden = true), NOTE_MS);
+    this.board.status.showToast(text, false);
   }
 
   /** A task is shown: what its texts need. */

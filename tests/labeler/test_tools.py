@@ -148,7 +148,7 @@ def test_a_message_to_the_owner(sit: Callable[..., Seat], server: Labeler) -> No
     page.get_by_role("button", name="Message to the study owner").click()
     page.fill("dialog[open] textarea", "The picture is too small.\n1 2 3")
     page.click("dialog[open] button[type=submit]")
-    expect(page.locator(".rb-said")).to_have_text("Message sent")
+    expect(page.locator(".rb-toast")).to_have_text("Message sent")
     remark = server.store.remarks.all()[0]
     assert remark.text == "The picture is too small.\n1 2 3" and remark.annotator == seat.account.id
     held = server.store.queue.held(seat.account)
