@@ -135,19 +135,20 @@ class Board {
 
   drawDesk(draft) {
     this.desk = new Desk(this.task, draft, () => this.singleKeys, {
-      changed: () => this.keep(), redrawn: () => this.placeLanes(), say: (text) => this.status.say(text), keepOld: () => this.keepOld(),
+      changed: () => this.keep(), redrawn: () => this.drawn(), say: (text) => this.status.say(text), keepOld: () => this.keepOld(),
     });
     this.frame.stage.replaceChildren(this.desk.prompt, this.desk.body);
     const turns = this.desk.prompt.querySelector(".rb-turns");
     turns.scrollTop = turns.scrollHeight;
-    this.placeLanes();
     this.margins.watch(this.desk.prompt);
-    this.tools.shown(this.task);
+    this.drawn();
     this.refresh();
   }
 
-  placeLanes() {
+  /** The cards are new: their lanes, and what their texts need. */
+  drawn() {
     this.frame.lanes.replaceChildren(...(this.desk.lanes ? [this.desk.lanes.node] : []));
+    this.tools.shown(this.task);
   }
 
   /** The server's clock, in seconds, as far as it is known. */

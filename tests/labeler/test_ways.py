@@ -181,6 +181,15 @@ def test_after_best_and_worst_the_others_may_be_ranked_too(sit: Callable[..., Se
     assert stored.mode == "ranking" and len(stored.tiers) == 6
 
 
+def test_code_can_be_copied_whatever_is_asked(sit: Callable[..., Seat]) -> None:
+    seat = sit(7, "best-worst")
+    while "__xss" not in seat.prompt:  # one of its responses is code
+        skip(seat)
+    for asked in ("best-worst", "ranking", "best-worst"):
+        expect(seat.page.locator(f".rb-cards[data-mode={asked}] .rb-copy")).to_have_count(1)
+        seat.page.click(".rb-mode")
+
+
 @pytest.mark.parametrize("hand", ["keys", "mouse"])
 def test_pairs_have_four_strengths_and_a_tie(sit: Callable[..., Seat], hand: str) -> None:
     seat = sit(2, "pairwise")
