@@ -8,6 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from labeler.care import invite
 from preferences.records import Response, Study
 from preferences.store import Store
 from tests.labeler.browser import Labeler, Seat, labeler, launch
@@ -108,9 +109,20 @@ def pages(browser: Browser, server: Labeler, who: str, options: dict[str, Any]) 
     page.goto(f"{server.url}/ops/")
     page.wait_for_selector("td", state="attached")
     yield "administration", page
+    page.goto(f"{server.url}/study/")
+    page.wait_for_selector("td", state="attached")
+    yield "study", page
+    for tab in ("People", "Rankings"):
+        page.get_by_role("tab", name=tab).click()
+        yield f"study-{tab.lower()}", page
     seat.context.clear_cookies()
     page.goto(f"{server.url}/login")
     yield "login", page
+    ((_, link),) = invite(server.store, f"{who}-invited", "annotator", 7, [], server.url)
+    page.goto(link)
+    yield "join", page
+    page.goto(f"{link}x")
+    yield "join-over", page
     seat.context.close()
     yield from others(browser, server, who, options)
 
