@@ -85,9 +85,7 @@ def add_study(store: Store) -> Study:
     return made
 
 
-def add_comparison(
-    store: Store, study: Study, question: str, texts: list[str], priority: float = 0.0
-) -> Comparison:
+def add_comparison(store: Store, study: Study, question: str, texts: list[str], priority: float = 0.0) -> Comparison:
     """A comparison of those answers, which two policies gave in turn; the prompt is never held out."""
     (prompt,) = store.prompts.add([{"messages": [{"role": "user", "content": question}]}], heldout=0.0)
     store.studies.add_prompts(study, [prompt])

@@ -1,6 +1,5 @@
 """Accounts and sessions."""
 
-
 import pytest
 
 from preferences.errors import NameTaken, UnknownName
