@@ -29,6 +29,7 @@ class UpdateRule:
     epochs: int
     minibatches: int
     clip: float
+    dual_clip: float | None
     value_clip: float
     value_weight: float
     max_grad_norm: float
@@ -122,7 +123,9 @@ class Learner:
         old, before = answers.old[rows, :r], answers.values[rows, :r]
         states, value_states = self.states(one, examples, rows)
         logprobs, spread = judges.logprobs(states, one)
-        surrogate, clipped = policy_loss(logprobs, old, targets.advantages[rows, :r], self.rule.clip)
+        surrogate, clipped = policy_loss(
+            logprobs, old, targets.advantages[rows, :r], self.rule.clip, self.rule.dual_clip
+        )
         ratio = (logprobs - old).detach().exp()
         loss = (surrogate * mask).sum()
         parts: dict[str, Any] = {

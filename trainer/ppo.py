@@ -77,6 +77,8 @@ class Ppo(Stage):
     """End an iteration's epochs once the policy is this far (KL in nats a token) from its rollout; default never."""
     clip: float = 0.2
     """How far the ratio may move in one rollout."""
+    dual_clip: float | None = None
+    """Where the advantage is negative, the ratio counts as at most this (above 1; 3 is usual); default no such bound."""
     value_clip: float = 0.2
     """How far values may move in one rollout."""
     gamma: float = 1.0
@@ -124,6 +126,8 @@ class Ppo(Stage):
         for name in ("gamma", "lam"):
             if not 0 <= values[name] <= 1:
                 wrong.append(f"{name} must be from 0 to 1, not {values[name]}")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            wrong.append(f"dual_clip must be above 1, not {self.dual_clip}")
         if not wrong:
             wrong += self.inconsistencies()
         if wrong:
@@ -162,8 +166,8 @@ class Ppo(Stage):
         """What the learner must know."""
         weight = self.value_weight if self.value == "trunk" else 1.0
         return UpdateRule(
-            self.epochs, self.minibatches, self.clip, self.value_clip, weight, self.max_grad_norm, self.stop_kl,
-            self.checkpointing, self.top_layers,
+            self.epochs, self.minibatches, self.clip, self.dual_clip, self.value_clip, weight, self.max_grad_norm,
+            self.stop_kl, self.checkpointing, self.top_layers,
         )  # fmt: skip
 
 

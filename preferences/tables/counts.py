@@ -1,6 +1,6 @@
 """How much there is."""
 
-from preferences.tables.supply import LABELS
+from preferences.records import LABELS
 from preferences.tables.table import Table
 
 COUNTED = {

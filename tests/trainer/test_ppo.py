@@ -214,6 +214,17 @@ def test_the_same_seed_gives_the_same_run(
 
 
 @pytest.mark.usefixtures("start")
+def test_dual_clip_is_at_work_where_ratios_move(store: Store, config: dict[str, Any], llama_folder: Path) -> None:
+    share = {}
+    for name, bound in (("free", None), ("bound", 1.001)):
+        moving = {**config, "out": config["out"].with_name(name), "iterations": 1, "epochs": 4, "lr": 0.02}
+        options = Ppo(**moving, dual_clip=bound, start="sft")
+        ppo(options, store, load_base(str(llama_folder), "none"))
+        share[name] = metrics(options.out)[0]["policy/clipfrac_avg"]
+    assert share["bound"] > share["free"]
+
+
+@pytest.mark.usefixtures("start")
 def test_no_held_out_prompt_is_ever_used(
     store: Store, config: dict[str, Any], base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,7 +364,9 @@ def test_a_mistake_is_found_before_the_training(store: Store, config: dict[str, 
 
 
 def test_every_wrong_option_is_named_at_once(config: dict[str, Any]) -> None:
-    wrong = {"iterations": 0, "lr": -1.0, "temperature": 0.0, "max_new_tokens": 0, "beta": -0.1, "gamma": 1.5}
+    wrong = {
+        "iterations": 0, "lr": -1.0, "temperature": 0.0, "max_new_tokens": 0, "beta": -0.1, "gamma": 1.5, "dual_clip": 1.0,
+    }  # fmt: skip
     with pytest.raises(RankloopError) as error:
         Ppo(**{**config, **wrong})
     said = str(error.value)
@@ -361,6 +374,6 @@ def test_every_wrong_option_is_named_at_once(config: dict[str, Any]) -> None:
     for part in (
         "iterations must be above 0, not 0", "lr must be above 0, not -1.0", "temperature must be above 0, not 0.0",
         "max_new_tokens must be above 0, not 0", "beta must be at least 0, not -0.1", "gamma must be from 0 to 1, not 1.5",
-        "max_new_tokens must be above 0, not 0",
+        "dual_clip must be above 1, not 1.0",
     ):  # fmt: skip
         assert part in said

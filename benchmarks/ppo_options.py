@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+# ruff: noqa: E402
+"""What the options of `trainer ppo` are worth: the same start, reward model, prompts and seed, one option changed a run.
+
+    scripts/round --out ROUND && python benchmarks/ppo_options.py --round ROUND --json options.json
+
+Each run is a `trainer ppo` of its own on a copy of the round's database; it ends with the score and the KL of its last
+iterations, which count, and the processor time that it took, which other work on the machine changes little.
+"""
+
+import json
+import os
+import resource
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on the path
+
+import tyro
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from preferences.cli import guarded
+from preferences.errors import RankloopError
+from trainer.embedded import EMBEDDED
+from trainer.runs import METRICS
+
+Options = Mapping[str, Any]
+VARIANTS: dict[str, Options] = {
+    "defaults": {},
+    "lr 2e-4": {"lr": 2e-4, "value_lr": 4e-4},
+    "lr 5e-5": {"lr": 5e-5, "value_lr": 1e-4},
+    "minibatches 2": {"minibatches": 2},
+    "epochs 2": {"epochs": 2},
+    "epochs 4": {"epochs": 4},
+    "value trunk": {"value": "trunk"},
+    "samples 4": {"samples": 4},
+    "rloo, samples 4": {"samples": 4, "advantage": "rloo"},
+    "top-layers 10": {"top_layers": 10},
+    "beta 0.2": {"beta": 0.2},
+    "kl-target 2": {"kl_target": 2.0, "kl_horizon": 500},
+    "normalise": {"normalise": True},
+}
+COLUMNS = {
+    "scores": "score",
+    "kl": "KL",
+    "eos_rate": "ended",
+    "explained_variance": "value",
+    "cpu_seconds": "CPU s",
+    "peak_mb": "peak MB",
+}
+LAST = 3  # iterations that count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionsBenchmark:
+    """PPO with one option changed a run."""
+
+    round: Path
+    """Folder of a finished `scripts/round --out`."""
+    model: str = EMBEDDED
+    """The round's base model."""
+    json: Path | None = None
+    """Write what was measured to this file, anew after each run."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """Which runs, in this order."""
+    seeds: tuple[int, ...] = (0,)
+    """Each variant runs with each of them."""
+    iterations: int = 8
+    """Rollouts a run."""
+    episodes: int = 32
+    """Answers a rollout."""
+    tokens: int = 48
+    """Most tokens of an answer."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown or self.iterations < LAST:
+            raise RankloopError(f"variants must be among {', '.join(VARIANTS)}, iterations at least {LAST}.")
+        for part in ("round.db", "reward/adapter"):
+            if not (self.round / part).exists():
+                raise RankloopError(f"{self.round} has no {part}; give the folder of a finished `scripts/round --out`.")
+
+
+def main() -> None:
+    """Measure, write, print."""
+    config = tyro.cli(OptionsBenchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    guarded(lambda: show(measure(config)))
+
+
+def measure(config: OptionsBenchmark) -> dict[str, Any]:
+    """One run a variant and seed; {"runs": [...], "rows": [one a variant, averaged over seeds]}."""
+    runs: list[dict[str, Any]] = []
+    for seed in config.seeds:
+        for variant in config.variants:
+            runs.append({"variant": variant, "seed": seed, **run(config, VARIANTS[variant], seed)})
+            print(json.dumps({key: value for key, value in runs[-1].items() if key != "iterations"}), file=sys.stderr)
+            if config.json:
+                config.json.write_text(json.dumps(document(config, runs), indent=1) + "\n")
+    return document(config, runs)
+
+
+def run(config: OptionsBenchmark, options: Options, seed: int) -> dict[str, Any]:
+    """One training run, and what its last iterations say."""
+    with tempfile.TemporaryDirectory() as folder:
+        db, out = Path(folder) / "round.db", Path(folder) / "run"
+        with closing(sqlite3.connect(config.round / "round.db")) as theirs, closing(sqlite3.connect(db)) as ours:
+            theirs.backup(ours)  # a file alone may lack what still stands in its log
+        common = {
+            "db": db, "model": config.model, "out": out, "reward": config.round / "reward" / "adapter", "start": "sft", "seed": seed,
+            "iterations": config.iterations, "episodes": config.episodes, "max_new_tokens": config.tokens,
+        }  # fmt: skip
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "trainer", "ppo", *flags({**common, **options})]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=REPOSITORY,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode:
+            raise RankloopError(f"trainer ppo failed ({(done.stderr.strip() or 'nothing said').splitlines()[-1]}).")
+        lines = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
+    return {
+        **summary(lines),
+        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "iterations": [{"scores": line["objective/scores"], "kl": line["objective/kl"]} for line in lines],
+    }
+
+
+def flags(options: Options) -> list[str]:
+    """Options as `trainer` takes them."""
+    found: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        found += [flag] if value is True else [flag, str(value)]
+    return found
+
+
+def summary(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over the last iterations; how many answers ended themselves, how much of the returns the value explains."""
+    names = {
+        "scores": "objective/scores", "kl": "objective/kl", "eos_rate": "val/eos_rate",
+        "explained_variance": "val/explained_variance",
+    }  # fmt: skip
+    last = lines[-LAST:]
+    means = {key: statistics.mean(line[name] for line in last) for key, name in names.items()}
+    return {"first_score": lines[0]["objective/scores"], **means, "peak_mb": lines[-1]["seconds/peak_memory_mb"]}
+
+
+def document(config: OptionsBenchmark, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What --json writes."""
+    rows = []
+    for variant in config.variants:
+        own = [run for run in runs if run["variant"] == variant]
+        if own:
+            numbers = {key: statistics.mean(run[key] for run in own) for key in ("first_score", *COLUMNS)}
+            rows.append({"variant": variant, "options": VARIANTS[variant], "seeds": len(own), **numbers})
+    sizes = {name: getattr(config, name) for name in ("iterations", "episodes", "tokens")}
+    return {"workload": {**sizes, "counted_iterations": LAST}, "rows": rows, "runs": list(runs)}
+
+
+def show(found: dict[str, Any]) -> None:
+    """One table on stdout."""
+    work = found["workload"]
+    title = f"{work['iterations']} iterations of {work['episodes']} answers; means of the last {LAST}"
+    table = Table(title=title, box=SIMPLE)
+    for column in ("", *COLUMNS.values()):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for row in found["rows"]:
+        table.add_row(
+            row["variant"], *(f"{row[key]:.{0 if key in {'cpu_seconds', 'peak_mb'} else 2}f}" for key in COLUMNS)
+        )
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+if __name__ == "__main__":
+    main()
