@@ -117,8 +117,8 @@ def run(config: OptionsBenchmark, options: Options, seed: int) -> dict[str, Any]
         with closing(sqlite3.connect(config.round / "round.db")) as theirs, closing(sqlite3.connect(db)) as ours:
             theirs.backup(ours)  # a file alone may lack what still stands in its log
         common = {
-            "db": db, "model": config.model, "out": out, "reward": config.round / "reward" / "adapter", "start": "sft", "seed": seed,
-            "iterations": config.iterations, "episodes": config.episodes, "max_new_tokens": config.tokens,
+            "db": db, "model": config.model, "out": out, "reward": config.round / "reward" / "adapter", "start": "sft",
+            "seed": seed, "iterations": config.iterations, "episodes": config.episodes, "max_new_tokens": config.tokens,
         }  # fmt: skip
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "trainer", "ppo", *flags({**common, **options})]
