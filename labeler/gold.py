@@ -11,7 +11,8 @@ from preferences.store import Store
 def feedback_json(store: Store, annotator: Annotator, ranking: Ranking) -> dict[str, Any] | None:
     """{"comparison", "tiers", "agreement", "html"}, or None if it was no gold or comes unnoticed.
 
-    `tiers`: the good answer; `agreement`: the share of its pairs that were ordered likewise; `html`: why it is good.
+    `tiers`: the good answer; `agreement`: the share of its pairs, of those that were compared, that were ordered
+    likewise; `html`: why it is good.
     """
     gold = store.golds.get(ranking.comparison) if ranking.purpose == "gold" and not annotator.simulated else None
     if gold is None:
@@ -19,9 +20,10 @@ def feedback_json(store: Store, annotator: Annotator, ranking: Ranking) -> dict[
     study = store.studies.get(gold.study)
     if not store.golds.is_explained(study, gold.comparison):
         return None
+    right, pairs = agreement(ranking, gold.tiers) if ranking.kind == "ranking" else (0, 0)
     return {
         "comparison": gold.comparison,
         "tiers": gold.tiers,
-        "agreement": agreement(ranking.tiers, gold.tiers) if ranking.kind == "ranking" else None,
+        "agreement": right / pairs if pairs else None,
         "html": render(gold.explanation),
     }

@@ -1,13 +1,15 @@
 """How far annotators agree on the order of responses. Pure; formulas and sources in docs/statistics.md."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from preferences.intervals import Array, Statistic, by_prompt, divided, quotient, statistic, undefined
-from preferences.labels import Block, pair_columns
+from preferences.labels import Block, Labels, blocks, last_of_each, pair_columns
 
 NO_OVERLAP = "no comparison was ranked by two annotators"
+NO_SHARED_PAIR = "no two annotators compared the same two responses"
+NO_FULL_OVERLAP = "no comparison was ranked in full by two annotators: others name only the best and the worst"
 
 
 def pairwise_agreement(blocks: Sequence[Block]) -> Statistic:
@@ -24,6 +26,8 @@ def pairwise_agreement(blocks: Sequence[Block]) -> Statistic:
         rows.append(np.stack([agree.sum(1), strict.sum(1), every.sum(1)], 1))
     sums = gathered(blocks, rows)
     _, strict, every = sums.sum(0)
+    if not every:
+        return undefined(NO_SHARED_PAIR)
     reason = "in every pair of responses that two annotators ranked, one of them tied the two"
     found = statistic(quotient, sums, strict, (0, 1), reason)
     return {**found, "ties_excluded": float(1 - strict / every)}
@@ -83,6 +87,19 @@ def concordance(block: Block) -> Array:
     # An annotator's mean ranks have the squared deviations (k^3 - k - T) / 12, which is how T need not be counted.
     spread = ((block.signs.astype(float) @ place) ** 2).sum((1, 2))
     return divided((deviation**2).sum(1), m * spread)
+
+
+def of_full_rankings(formula: Callable[[Sequence[Block]], Statistic], labels: Labels) -> Statistic:
+    """A statistic of whole rank vectors, from the rankings that place every item against every other.
+
+    `partial_excluded`, where there are any: the share of the rankings that is left out because they do not.
+    """
+    once = last_of_each(labels)
+    if not once.partial.any():
+        return formula(list(blocks(once)))
+    whole = list(blocks(once.where(~once.partial)))
+    found = formula(whole) if whole or not any(blocks(once)) else undefined(NO_FULL_OVERLAP)
+    return {**found, "partial_excluded": float(once.partial.mean())}
 
 
 def choose2(n: Array) -> Array:

@@ -78,10 +78,11 @@ def earlier_share(term: Array) -> Array:
 
 
 def position_choices(labels: Labels, models: Array) -> Choices:
-    """Every two items of a ranking as a choice, first the one shown earlier, whose one feature is 1; the other's is 0."""
+    """Every two compared items of a ranking as a choice, first the one shown earlier, whose one feature is 1, else 0."""
     first, second = pair_columns(labels.tiers.shape[1])
     both = (labels.tiers[:, first] != NONE) & (labels.tiers[:, second] != NONE)
-    row, pair = np.nonzero(both)
+    unsaid = labels.partial[:, None] & (labels.tiers[:, first] == labels.tiers[:, second])
+    row, pair = np.nonzero(both & ~unsaid)
     at = np.stack([first[pair], second[pair]], 1)
     turned = labels.shown[row, at[:, 0]] > labels.shown[row, at[:, 1]]
     at[turned] = at[turned][:, ::-1]

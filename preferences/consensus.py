@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from preferences.intervals import Array
-from preferences.labels import NONE, Labels, last_of_each, pair_columns, signs_of
+from preferences.labels import NONE, UNSAID, Labels, last_of_each, pair_columns, signs_of
 
 STEPS = 200
 SMALL = 1e-6
@@ -39,14 +39,14 @@ class Consensus:
 
 
 def pair_labels(labels: Labels) -> tuple[PairLabels, Array]:
-    """The labels of all pairs of items, and for each unit [U, 3] which comparison it is of, and of which items i < j."""
+    """The labels of all compared pairs of items; of each unit [U, 3] which comparison it is of, and which items i < j."""
     labels = last_of_each(labels.where(~labels.repeat))
     first, second = pair_columns(labels.tiers.shape[1])
-    row, pair = np.nonzero((labels.tiers[:, first] != NONE) & (labels.tiers[:, second] != NONE))
+    signs = signs_of(labels.tiers, labels.tiers.shape[1], labels.partial)
+    row, pair = np.nonzero((labels.tiers[:, first] != NONE) & (labels.tiers[:, second] != NONE) & (signs != UNSAID))
     keys = np.stack([labels.comparison[row], first[pair], second[pair]], 1)
     units, number = np.unique(keys, axis=0, return_inverse=True)
-    sign = signs_of(labels.tiers, labels.tiers.shape[1])[row, pair]
-    return PairLabels(number.ravel(), labels.annotator[row], sign), units
+    return PairLabels(number.ravel(), labels.annotator[row], signs[row, pair]), units
 
 
 def dawid_skene(labels: PairLabels, units: int, people: int, prior: tuple[float, float] = PRIOR) -> Consensus:

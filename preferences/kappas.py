@@ -1,6 +1,7 @@
 """Agreement beyond chance on labels of pairs: -1, 0 (tie) or +1 for each unit (comparison, i < j). Pure.
 
-A unit's sign is oriented by the record's own order of responses. Formulas and sources in docs/statistics.md.
+A unit's sign is oriented by the record's own order of responses; whoever did not compare the two gives it no label. Formulas
+and sources in docs/statistics.md.
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,9 @@ from typing import Literal
 import krippendorff
 import numpy as np
 
-from preferences.agreement import NO_OVERLAP, choose2, gathered
+from preferences.agreement import NO_OVERLAP, NO_SHARED_PAIR, choose2, gathered
 from preferences.intervals import CELLS, Array, Statistic, divided, statistic, undefined
-from preferences.labels import Block, pair_columns
+from preferences.labels import UNSAID, Block, pair_columns
 
 VALUES = np.array([-1, 0, 1])
 ONE_VALUE = "annotators gave one and the same label to every pair, so that nothing can be said about chance"
@@ -27,21 +28,23 @@ def krippendorff_alpha(blocks: Sequence[Block], level: Level) -> Statistic:
         return undefined(NO_OVERLAP)
     counts = [block.counts() for block in blocks]
     sums = gathered(blocks, [coincidences(of_block).sum(1).reshape(-1, 9) for of_block in counts])
-    units = sum(len(of_block.reshape(-1, 3)) for of_block in counts)
+    every = np.concatenate([of_block.reshape(-1, 3) for of_block in counts])
+    units = every[every.sum(1) > 1]
+    if not len(units):
+        return undefined(NO_SHARED_PAIR)
     found = statistic(
-        lambda total: alpha(total.reshape(*total.shape[:-1], 3, 3), level), sums, units, (-1, 1), ONE_VALUE
+        lambda total: alpha(total.reshape(*total.shape[:-1], 3, 3), level), sums, len(units), (-1, 1), ONE_VALUE
     )
     if "undefined" not in found:
-        every = np.concatenate([of_block.reshape(-1, 3) for of_block in counts])
-        found["value"] = float(krippendorff.alpha(value_counts=every, value_domain=VALUES, level_of_measurement=level))
+        found["value"] = float(krippendorff.alpha(value_counts=units, value_domain=VALUES, level_of_measurement=level))
     return found
 
 
 def coincidences(counts: Array) -> Array:
-    """[..., V, V] of units with `counts` [..., V] labels of each value, at least two in all (Krippendorff 2011, step 2)."""
+    """[..., V, V] of units with `counts` [..., V] labels of each value (Krippendorff 2011, step 2); 0 for a single label."""
     raters = counts.sum(-1)[..., None, None]
     pairs = counts[..., :, None] * counts[..., None, :] - counts[..., None] * np.eye(counts.shape[-1])
-    return np.asarray(pairs / (raters - 1))
+    return np.asarray(pairs / np.maximum(raters - 1, 1))
 
 
 def alpha(observed: Array, level: Level) -> Array:
@@ -73,11 +76,12 @@ def fleiss_kappa(blocks: Sequence[Block]) -> Statistic:
     rows = []
     for block in blocks:
         counts = block.counts()
-        agree = (choose2(counts).sum(-1) / choose2(block.signs.shape[1])).sum(1)
-        units = np.full(len(counts), counts.shape[1])
-        rows.append(np.column_stack([agree, units, counts.sum(1)]))
+        unit = counts.sum(-1) > 1
+        agree = choose2(counts).sum(-1) / np.maximum(choose2(counts.sum(-1)), 1)
+        rows.append(np.column_stack([agree.sum(1), unit.sum(1), (counts * unit[..., None]).sum(1)]))
     sums = gathered(blocks, rows)
-    return statistic(fleiss, sums, sums.sum(0)[1], (-1, 1), ONE_VALUE)
+    units = sums.sum(0)[1]
+    return statistic(fleiss, sums, units, (-1, 1), ONE_VALUE if units else NO_SHARED_PAIR)
 
 
 def fleiss(total: Array) -> Array:
@@ -91,7 +95,8 @@ def cohen_kappas(blocks: Sequence[Block]) -> dict[tuple[int, int], Statistic]:
     """Cohen's kappa (1960) of each two annotators (lower number first) who share a unit. n: the units they share."""
     found = {}
     for pair, table in confusions(blocks).items():
-        found[pair] = statistic(cohen, table, table.sum(), (-1, 1), ONE_VALUE)
+        if table.any():
+            found[pair] = statistic(cohen, table, table.sum(), (-1, 1), ONE_VALUE)
     return found
 
 
@@ -118,7 +123,8 @@ def shared_labels(block: Block) -> list[tuple[Array, Array, Array]]:
     parts = []
     for at in range(0, len(block.prompt), step):
         signs, people = block.signs[at : at + step], block.annotators[at : at + step]
-        cell = (signs[:, first] + 1) * 3 + signs[:, second] + 1
+        one, other = signs[:, first], signs[:, second]
+        cell = np.where((one == UNSAID) | (other == UNSAID), UNSAID, (one + 1) * 3 + other + 1)
         counts = np.stack([(cell == value).sum(2) for value in range(9)], -1).reshape(-1, 9)
         who = np.stack([people[:, first], people[:, second]], -1).reshape(-1, 2)
         parts.append((who, np.repeat(block.prompt[at : at + step], len(first)), counts))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 MOST = 9  # responses of a comparison
 NONE = -1
+UNSAID = 9  # the sign of a pair that a ranking does not compare
 
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.floating[Any]]
@@ -24,6 +25,7 @@ class Labels:
     `comparison`, `prompt`, `annotator` [N]: numbers from 0; `names`: what the annotators are called.
     `active_ms`, `created` [N]: milliseconds of active time (0: not measured); seconds since the epoch.
     `repeat` [N]: True where the annotator had ranked the comparison before and did it again, without being told.
+    `partial` [N]: True where only the best and the worst were named: items of one tier are not tied but were not compared.
     """
 
     comparison: Ints
@@ -34,6 +36,7 @@ class Labels:
     active_ms: Ints
     created: Floats
     repeat: Bools
+    partial: Bools
     names: list[str]
 
     def __len__(self) -> int:
@@ -53,7 +56,7 @@ class Labels:
 class Block:
     """C comparisons of K items that M annotators ranked each; U = K(K-1)/2 pairs of items i < j, in the record's order.
 
-    `signs` [C, M, U]: +1 if the annotator puts i above j, -1 if below, 0 if they are tied.
+    `signs` [C, M, U]: +1 if the annotator puts i above j, -1 if below, 0 if they are tied, UNSAID if they were not compared.
     `annotators` [C, M], `prompt` [C].
     """
 
@@ -63,7 +66,7 @@ class Block:
     prompt: Ints
 
     def counts(self) -> Ints:
-        """[C, U, 3] how many annotators said -1, 0 and +1."""
+        """[C, U, 3] how many annotators said -1, 0 and +1; together fewer than M where some did not compare the two."""
         return np.stack([(self.signs == value).sum(1) for value in (-1, 0, 1)], axis=-1)
 
 
@@ -72,10 +75,15 @@ def pair_columns(items: int) -> tuple[Ints, Ints]:
     return np.triu_indices(items, 1)
 
 
-def signs_of(tiers: Ints, items: int) -> NDArray[np.int8]:
-    """[..., U] from [..., >= items]: +1 where item i of a pair i < j has the better (smaller) tier."""
+def signs_of(tiers: Ints, items: int, partial: Bools | None = None) -> NDArray[np.int8]:
+    """[..., U] from [..., >= items]: +1 where item i of a pair i < j has the better (smaller) tier.
+
+    `partial` [...]: True where two items of one tier were not compared, which makes their sign UNSAID.
+    """
     first, second = pair_columns(items)
     signs: NDArray[np.int8] = np.sign(tiers[..., second].astype(np.int16) - tiers[..., first]).astype(np.int8)
+    if partial is not None:
+        signs[partial[..., None] & (signs == 0)] = UNSAID
     return signs
 
 
@@ -91,7 +99,8 @@ def blocks(labels: Labels, least: int = 2) -> Iterator[Block]:
     items = labels.items()[start] if len(start) else raters
     for k, m in sorted({(int(k), int(m)) for k, m in zip(items, raters, strict=True) if m >= least}):
         rows = start[(items == k) & (raters == m)][:, None] + np.arange(m)
-        yield Block(k, signs_of(labels.tiers[rows], k), labels.annotator[rows], labels.prompt[rows[:, 0]])
+        signs = signs_of(labels.tiers[rows], k, labels.partial[rows])
+        yield Block(k, signs, labels.annotator[rows], labels.prompt[rows[:, 0]])
 
 
 def last_of_each(labels: Labels) -> Labels:

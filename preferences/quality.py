@@ -8,7 +8,7 @@ import numpy as np
 from preferences.agreement import choose2
 from preferences.bias import active_seconds, too_fast
 from preferences.intervals import Array, Statistic, by_prompt, quotient, statistic
-from preferences.labels import MOST, NONE, Block, Labels, blocks
+from preferences.labels import MOST, NONE, UNSAID, Block, Labels, blocks
 from preferences.repeats import self_consistency
 
 ALONE = "nobody else has put apart a pair of responses that this annotator put apart"
@@ -45,7 +45,7 @@ def agreement_with_others(shared: Sequence[Block], people: int) -> list[Statisti
         counts = block.counts()
         strict = counts[..., 0] + counts[..., 2]
         same = np.where(block.signs > 0, counts[:, None, :, 2], counts[:, None, :, 0])
-        apart = block.signs != 0
+        apart = (block.signs != 0) & (block.signs != UNSAID)
         agree = ((same - 1) * apart).sum(2)
         every = ((strict[:, None] - 1) * apart).sum(2)
         who.append(block.annotators.ravel())
@@ -61,22 +61,27 @@ def agreement_with_others(shared: Sequence[Block], people: int) -> list[Statisti
 
 
 def tied(labels: Labels) -> float:
-    """The share of pairs of items that are tied."""
-    together, pairs = pair_counts(labels)
-    return together / pairs if pairs else 0.0
+    """The share of the compared pairs of items that are tied."""
+    together, apart, _ = pair_counts(labels)
+    return together / (together + apart) if together + apart else 0.0
 
 
-def pair_counts(labels: Labels) -> tuple[int, int]:
-    """How many pairs of items are tied, and how many pairs there are."""
-    together = sum(int(choose2((labels.tiers == tier).sum(1)).sum()) for tier in range(MOST))
-    return together, int(choose2(labels.items()).sum())
+def pair_counts(labels: Labels) -> tuple[int, int, int]:
+    """How many pairs of items are tied, were put apart, and were not compared."""
+    together = np.sum([choose2((labels.tiers == tier).sum(1)) for tier in range(MOST)], axis=0)
+    tied, unsaid = int(together[~labels.partial].sum()), int(together[labels.partial].sum())
+    return tied, int(choose2(labels.items()).sum()) - tied - unsaid, unsaid
 
 
 def label_distribution(labels: Labels) -> dict[str, int]:
-    """How many of the pairs of items were put apart and tied, and how many rankings have no tie, some, only one tier."""
-    items, tiers = labels.items(), labels.tiers.max(1, initial=NONE) + 1
-    together, pairs = pair_counts(labels)
+    """How many of the pairs of items were put apart, tied, not compared; how many rankings have no tie, some, only one
+    tier, or name only the best and the worst.
+    """
+    tied, apart, unsaid = pair_counts(labels)
+    full = labels.where(~labels.partial)
+    items, tiers = full.items(), full.tiers.max(1, initial=NONE) + 1
     return {
-        "pairs_apart": pairs - together, "pairs_tied": together, "strict": int((tiers == items).sum()),
+        "pairs_apart": apart, "pairs_tied": tied, "pairs_unsaid": unsaid, "strict": int((tiers == items).sum()),
         "with_ties": int(((tiers < items) & (tiers > 1)).sum()), "all_tied": int((tiers == 1).sum()),
+        "best_worst": int(labels.partial.sum()),
     }  # fmt: skip

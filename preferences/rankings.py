@@ -55,7 +55,7 @@ Votes = list[tuple[str, str, float]]  # (a, b, 1 if a is preferred or 0.5 if nei
 
 
 def votes(tiers: Tiers, with_ties: bool = True) -> Votes:
-    """What tiers say of each two items."""
+    """What tiers say of each two items; of those in one tier nothing, unless `with_ties`."""
     even = [(a, b, 0.5) for a, b in ties(tiers)] if with_ties else []
     return [(a, b, 1.0) for a, b in pairs(tiers)] + even
 
@@ -89,10 +89,15 @@ def top_splits(rankings: Sequence[Tiers]) -> bool:
     return not any(2 * count > len(rankings) for count in tops.values())
 
 
-def agreement(tiers: Tiers, gold: Tiers) -> float | None:
-    """The share of the pairs that `gold` puts apart which `tiers` order likewise, a tie counting one half; None if none."""
-    place = ranks(tiers)
-    wanted = pairs(gold)
-    if not wanted:
-        return None
-    return sum(1.0 if place[a] < place[b] else 0.5 if place[a] == place[b] else 0.0 for a, b in wanted) / len(wanted)
+def agreement(ranking: Ranking, gold: Tiers) -> tuple[float, int]:
+    """(how many of the pairs that `gold` puts apart the ranking orders likewise, a tie counting one half; out of how many).
+
+    Out of those that it compares: whoever names the best and the worst says nothing of the others. "All bad" ties all.
+    """
+    said = {
+        pair: vote
+        for a, b, share in votes(ranking.tiers, with_ties=ranking.mode != "best-worst")
+        for pair, vote in (((a, b), share), ((b, a), 1 - share))
+    }
+    compared = [said[pair] for pair in pairs(gold) if pair in said]
+    return sum(compared), len(compared)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from preferences.intervals import Array, Statistic, by_prompt, quotient, statistic
-from preferences.labels import MOST, NONE, Labels, last_of_each, pair_columns, signs_of
+from preferences.labels import MOST, NONE, UNSAID, Labels, last_of_each, pair_columns, signs_of
 
 NO_REPEATS = "no annotator has ranked a comparison a second time, as a hidden repeat"
 
@@ -52,5 +52,6 @@ def _pairs(labels: Labels) -> tuple[Labels, Labels, Array, Array]:
     first, second = twice(labels)
     i, j = pair_columns(MOST)
     there = (first.tiers[:, i] != NONE) & (first.tiers[:, j] != NONE)
-    once, again = signs_of(first.tiers, MOST), signs_of(second.tiers, MOST)
-    return first, second, there & (once * again > 0), there & (once * again != 0)
+    once, again = (signs_of(part.tiers, MOST, part.partial) for part in (first, second))
+    strict = there & (once != 0) & (again != 0) & (once != UNSAID) & (again != UNSAID)
+    return first, second, strict & (once == again), strict

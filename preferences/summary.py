@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from preferences import strengths as models
-from preferences.agreement import ceiling, kendall_tau_b, kendall_w, pairwise_agreement
+from preferences.agreement import ceiling, kendall_tau_b, kendall_w, of_full_rankings, pairwise_agreement
 from preferences.bias import active_seconds, first_shown_wins, rank_one_by_position, too_fast
 from preferences.contests import contests_of, item_models
 from preferences.intervals import Array, Statistic
@@ -80,8 +80,8 @@ def agreement_of(labels: Labels) -> dict[str, Any]:
     agree = pairwise_agreement(shared)
     return {
         "pairwise_agreement": agree,
-        "kendall_tau_b": kendall_tau_b(shared),
-        "kendall_w": kendall_w(shared),
+        "kendall_tau_b": of_full_rankings(kendall_tau_b, labels),
+        "kendall_w": of_full_rankings(kendall_w, labels),
         "krippendorff_alpha": {
             "nominal": krippendorff_alpha(shared, "nominal"),
             "ordinal": krippendorff_alpha(shared, "ordinal"),

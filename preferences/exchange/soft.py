@@ -16,10 +16,7 @@ def by_votes(_comparison: Comparison, rankings: list[Ranking]) -> dict[tuple[str
 
 
 def by_annotator_model(store: Store, study: Study, simulated: bool) -> Shares:
-    """The chance that a is the better one, by the accuracy of who said so; fitted to all labels of the study at once.
-
-    Pairs that it knows nothing of (best-worst answers) keep their share of votes.
-    """
+    """The chance that a is the better one, by the accuracy of who said so; fitted to all labels of the study at once."""
     labels, comparisons = store.labels.read(study.id, simulated, LABELS)
     pairs, units = pair_labels(labels)
     share = dawid_skene(pairs, len(units), len(labels.names)).share
@@ -27,10 +24,8 @@ def by_annotator_model(store: Store, study: Study, simulated: bool) -> Shares:
     for (comparison, i, j), chance in zip(units.tolist(), share.tolist(), strict=True):
         found.setdefault(comparisons[comparison], {})[i, j] = chance
 
-    def shares(comparison: Comparison, rankings: list[Ranking]) -> dict[tuple[str, str], float]:
-        known = found.get(comparison.id, {})
-        items = comparison.items
-        modelled = dict(ordered(items[i], items[j], chance) for (i, j), chance in known.items())
-        return by_votes(comparison, rankings) | modelled
+    def shares(comparison: Comparison, _rankings: list[Ranking]) -> dict[tuple[str, str], float]:
+        items, known = comparison.items, found.get(comparison.id, {})
+        return dict(ordered(items[i], items[j], chance) for (i, j), chance in known.items())
 
     return shares

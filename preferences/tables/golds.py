@@ -1,11 +1,10 @@
 """Gold: comparisons whose good answer is known, and who has passed the qualification that begins with them."""
 
-import json
-
 from preferences.errors import NameTaken
 from preferences.plan import Plan, gold_phases
 from preferences.rankings import agreement, check_tiers, pairs
-from preferences.records import Annotator, Comparison, Gold, Study, Tiers
+from preferences.records import Annotator, Comparison, Gold, Ranking, Study, Tiers
+from preferences.tables.rankings import STANDING
 from preferences.tables.table import Table, from_row, to_row
 
 
@@ -52,21 +51,19 @@ class Golds(Table):
     def score(self, annotator: Annotator, comparisons: list[str]) -> float | None:
         """The share of those golds' pairs that the annotator orders as the gold does; None if there is no such pair.
 
-        What they skipped counts as ordered wrongly; the share is over all pairs together.
+        What they skipped counts as ordered wrongly, what they did not compare (between best and worst) not at all; the
+        share is over all pairs together.
         """
         right = total = 0.0
+        sql = STANDING + "WHERE r.comparison = ? AND r.annotator = ? AND r.purpose = 'gold'"
         for comparison in comparisons:
             gold = self.get(comparison)
             assert gold is not None
-            row = self.row(
-                "SELECT tiers, kind FROM standing_rankings WHERE comparison = ? AND annotator = ? AND purpose = 'gold'",
-                comparison,
-                annotator.id,
-            )
-            weight = len(pairs(gold.tiers))
-            total += weight
+            row = self.row(sql, comparison, annotator.id)
+            ordered, compared = 0.0, len(pairs(gold.tiers))
             if row and row["kind"] == "ranking":
-                right += weight * (agreement(json.loads(row["tiers"]), gold.tiers) or 0.0)
+                ordered, compared = agreement(from_row(Ranking, row), gold.tiers)
+            right, total = right + ordered, total + compared
         return right / total if total else None
 
     def qualify(self, study: Study, annotator: Annotator) -> None:

@@ -17,8 +17,8 @@ COUNTED = (
     "FROM current_rankings AS r JOIN rankings AS line ON line.id = r.id JOIN comparisons AS c ON c.id = r.comparison "
     "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' AND (:study IS NULL OR c.study = :study) "
     "AND (:simulated OR NOT a.simulated) AND r.purpose IN (SELECT value FROM json_each(:purposes)) "
-    # "All bad" and the middle of best-worst are stored as a tier, but are no ties.
-    f"AND r.mode != 'best-worst' AND (r.flags = '{{}}' OR json_type(r.flags, '$.{ALL_BAD}') IS NULL) "
+    # "All bad" is stored as a tier, but says no order.
+    f"AND (r.flags = '{{}}' OR json_type(r.flags, '$.{ALL_BAD}') IS NULL) "
 )
 
 
@@ -36,27 +36,29 @@ class LabelColumns(Table):
         parameters: dict[str, object] = {"study": study, "simulated": int(simulated), "purposes": json.dumps(purposes)}
         items = self._items(parameters)
         numbers: dict[str, dict[str, int]] = {"comparison": {}, "prompt": {}, "annotator": {}}
-        rows: list[tuple[int, int, int, int, float, int]] = []
+        rows: list[tuple[int, int, int, int, float, int, bool]] = []
         tiers: list[list[int]] = []
         shown: list[list[int]] = []
         sql = (
-            "SELECT r.comparison, c.prompt, r.annotator, r.active_ms, r.created, r.purpose = 'repeat', r.tiers, r.shown "
-            f"{COUNTED} ORDER BY line.rowid"
+            "SELECT r.comparison, c.prompt, r.annotator, r.active_ms, r.created, r.purpose = 'repeat', r.mode, r.tiers, "
+            f"r.shown {COUNTED} ORDER BY line.rowid"
         )
-        for *keys, active_ms, created, repeat, tiers_json, shown_json in self.store.db.execute(sql, parameters):
+        for *keys, active_ms, created, repeat, mode, tiers_json, shown_json in self.store.db.execute(sql, parameters):
             comparison, prompt, annotator = (
                 of_kind.setdefault(key, len(of_kind)) for of_kind, key in zip(numbers.values(), keys, strict=True)
             )
-            rows.append((comparison, prompt, annotator, active_ms, created, repeat))
-            place = {item: tier for tier, of_tier in enumerate(json.loads(tiers_json)) for item in of_tier}
+            order = json.loads(tiers_json)
+            partial = mode == "best-worst" and len(order) < len(items[keys[0]])
+            rows.append((comparison, prompt, annotator, active_ms, created, repeat, partial))
+            place = {item: tier for tier, of_tier in enumerate(order) for item in of_tier}
             position = {item: at for at, item in enumerate(json.loads(shown_json))}
             tiers.append(padded([place[item] for item in items[keys[0]]]))
             shown.append(padded([position.get(item, NONE) for item in items[keys[0]]]))
         names = {account.id: account.name for account in self.store.annotators.all()}
-        columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.empty(0, np.int64)] * 6
+        columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.empty(0, np.int64)] * 7
         found = Labels(
             comparison=columns[0], prompt=columns[1], annotator=columns[2], active_ms=columns[3], created=columns[4],
-            repeat=columns[5].astype(bool),
+            repeat=columns[5].astype(bool), partial=columns[6].astype(bool),
             tiers=np.array(tiers, np.int8).reshape(-1, MOST), shown=np.array(shown, np.int8).reshape(-1, MOST),
             names=[names[ident] for ident in numbers["annotator"]],
         )  # fmt: skip

@@ -31,7 +31,7 @@ def labels_of(votes: Sequence[Vote], prompts: dict[Any, Any] | None = None) -> L
         annotator=np.array([names.index(name) for _, name, _ in votes], int),
         tiers=tiers, shown=np.where(tiers == NONE, NONE, np.arange(MOST)), active_ms=np.zeros(len(votes), int),
         created=np.zeros(len(votes)),
-        repeat=np.zeros(len(votes), bool), names=names,
+        repeat=np.zeros(len(votes), bool), partial=np.zeros(len(votes), bool), names=names,
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_the_annotators_table() -> None:
     assert "nobody else" in found["d"]["agreement"]["undefined"]
     assert (found["c"]["rankings"], found["c"]["tied"]) == (3, pytest.approx(2 / 5))
     assert label_distribution(labels) == {
-        "pairs_apart": 7, "pairs_tied": 3, "strict": 5, "with_ties": 1, "all_tied": 2
+        "pairs_apart": 7, "pairs_tied": 3, "pairs_unsaid": 0, "strict": 5, "with_ties": 1, "all_tied": 2, "best_worst": 0
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from tests.preferences.make import add_annotator, add_comparison
 
 
 def test_only_labels_that_count_and_say_an_order(store: Store, study: Study) -> None:
-    """Of a simulated annotator, best-worst answers, "all bad", repeats and adjudications: only when asked for, or never."""
+    """Of a simulated annotator, "all bad", repeats and adjudications: only when asked for, or never."""
     made = add_comparison(store, study)
     a, b, c, d = made.items
     people = {
@@ -31,15 +31,16 @@ def test_only_labels_that_count_and_say_an_order(store: Store, study: Study) -> 
     for name, row in rows.items():
         store.rankings._insert(replace(row, id=random_id(), nonce=random_id(), annotator=people[name].id))
     labels, comparisons = store.labels.read()
-    assert [labels.names[number] for number in labels.annotator] == ["ann", "eva"]
+    assert [labels.names[number] for number in labels.annotator] == ["ann", "bob", "eva"]
+    assert labels.partial.tolist() == [False, True, False]
     assert comparisons == [made.id]
     assert labels.tiers[0].tolist() == [1, 2, 0, 1] + [NONE] * 5
     assert labels.shown[0].tolist() == [3, 2, 1, 0] + [NONE] * 5
-    assert set(store.labels.read(study.id, simulated=True)[0].names) == {"ann", "eva", "robot"}
-    assert set(store.labels.read(purposes=("label", "adjudication"))[0].names) == {"ann", "dan", "eva"}
+    assert set(store.labels.read(study.id, simulated=True)[0].names) == {"ann", "bob", "eva", "robot"}
+    assert set(store.labels.read(purposes=("label", "adjudication"))[0].names) == {"ann", "bob", "dan", "eva"}
     assert len(store.labels.read("another study")[0]) == 0
     assert summary.agreement(store)["pairwise_agreement"]["value"] == 1
-    assert summary.agreement(store, simulated=True)["pairwise_agreement"]["n"] == 3 * 5
+    assert summary.agreement(store, simulated=True)["pairwise_agreement"]["n"] == 6 * 5
 
 
 def test_an_annotator_counts_once(store: Store, study: Study) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def contests(rankings: Sequence[Tiers], models: int, prompts: Sequence[int] | No
         flat = [(model, tier) for tier, of_tier in enumerate(tiers) for model in of_tier]
         who[row, : len(flat)], place[row, : len(flat)] = zip(*flat, strict=True)
     prompt = np.arange(len(rankings)) if prompts is None else np.array(prompts)
-    return Contests(who, place, np.zeros((*who.shape, 0)), prompt, [f"m{i}" for i in range(models)])
+    apart = np.full(who.shape, NONE)
+    return Contests(who, place, np.zeros((*who.shape, 0)), prompt, [f"m{i}" for i in range(models)], apart)
 
 
 def fitted(groups: list[Choices], models: int) -> Fit:
@@ -289,13 +291,14 @@ def test_an_effect_of_length_is_taken_out() -> None:
     length = np.stack([rng.normal(1, 1, n), rng.normal(0, 1, n)], 1)
     odds = 1 / (1 + np.exp(-1.5 * (length[:, 0] - length[:, 1])))
     tiers = np.where((rng.random(n) < odds)[:, None], [0, 1], [1, 0])
-    made = Contests(np.tile([0, 1], (n, 1)), tiers, length[..., None], np.arange(n), ["m0", "m1"])
+    apart = np.full((n, 2), NONE)
+    made = Contests(np.tile([0, 1], (n, 1)), tiers, length[..., None], np.arange(n), ["m0", "m1"], apart)
     found = strengths(made, ["length"])
     assert found["worths"]["m0"]["low"] > 0.6
     assert found["controlled"]["worths"]["m0"]["low"] < 0.5 < found["controlled"]["worths"]["m0"]["high"]
     effect, spread = found["controlled"]["effects"]["length"], length.std()
     assert effect["low"] / spread < 1.5 < effect["high"] / spread
-    same = strengths(Contests(made.models, tiers, np.ones((n, 2, 1)), made.prompt, made.names), ["length"])
+    same = strengths(replace(made, features=np.ones((n, 2, 1))), ["length"])
     assert "alike" in same["controlled"]["effects"]["length"]["undefined"]
     assert same["controlled"]["worths"] == same["worths"]
 
