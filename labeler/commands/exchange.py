@@ -75,6 +75,8 @@ def lines(study: str, done: Imported) -> list[str]:
         f"Study {study}: {done.prompts} prompts, {done.heldout} of them held out of training; "
         f"{done.new_prompts} prompts, {done.comparisons} comparisons and {done.rankings} rankings are new."
     ]
+    if done.cannot_rank:
+        said.append(f"{done.cannot_rank} verdicts that a set cannot be ranked are new.")
     if done.replaced:
         said.append(f"{done.replaced} of these rankings replace an earlier one by the same annotator.")
     if done.intransitive:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from preferences.answers import RATINGS
-from preferences.records import SPLITS, Mode
+from preferences.records import SPLITS, Mode, Verdict
 
 MESSAGE_ROLES = ("system", "user", "assistant")
 LARGEST = 2**63 - 1  # an SQLite integer
@@ -41,6 +41,7 @@ ANNOTATION_FIELDS: Kinds = {
     "simulated": (lambda value: isinstance(value, bool), "true or false"),
     "strengths": (lambda value: isinstance(value, list) and all(map(_is_number, value)), "a list of numbers"),
     "mode": (lambda value: value in get_args(Mode), f"one of {', '.join(get_args(Mode))}"),
+    "verdict": (lambda value: value in get_args(Verdict), '"cannot_rank" or nothing'),
     "all_bad": (lambda value: isinstance(value, bool), "true or false"),
     "reason": (_is_text, "a text"),
     "rewrite": (_is_text, "a text"),
@@ -135,7 +136,7 @@ def check_response(response: Any, number: int, responses: list[Any]) -> None:
 
 
 def check_annotation(annotation: Any, k: int, has_pairs: bool = False) -> None:
-    """ValueError unless it is {annotator, ranking or pairwise, ...}; it ranks responses 0 .. k-1."""
+    """ValueError unless it is {annotator, ranking or pairwise or verdict, ...}; it ranks responses 0 .. k-1."""
     if not isinstance(annotation, dict):
         raise ValueError("each annotation must be an object")
     name = annotation.get("annotator")
@@ -145,7 +146,10 @@ def check_annotation(annotation: Any, k: int, has_pairs: bool = False) -> None:
     if annotation.get("pairwise") is not None:
         check_pairwise(annotation["pairwise"], k)
         has_pairs = True
-    if annotation.get("ranking") is not None or not has_pairs:
+    if annotation.get("verdict"):
+        if annotation.get("ranking") or has_pairs:
+            raise ValueError("an annotation that says 'cannot_rank' has no ranking")
+    elif annotation.get("ranking") is not None or not has_pairs:
         check_ranking(annotation.get("ranking"), k)
     if annotation.get("shown") is not None and not is_part(annotation["shown"], k):
         raise ValueError(f"'shown' must be a list of different response numbers from 0 to {k - 1}")

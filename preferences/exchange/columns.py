@@ -20,10 +20,12 @@ Index = dict[str, int]
 
 
 def ranked_batches(source: Source) -> Iterator[pa.RecordBatch]:
-    """Each ranked comparison of the source as a row of schema "rankings", in the format of docs/exchange.md."""
+    """Each judged comparison of the source as a row of schema "rankings", in the format of docs/exchange.md."""
     exported = source.store.exported
     columns = schema("rankings")
-    for idents in chunks(source.store.comparisons.ranked_ids(source.study, source.split, source.simulated), BATCH):
+    for idents in chunks(
+        source.store.comparisons.ranked_ids(source.study, source.split, source.simulated, verdicts=True), BATCH
+    ):
         prompts = transposed(exported.prompts(idents), 6)
         responses = [list(rows) for _, rows in groupby(exported.responses(idents), itemgetter(0))]
         indices = [{row[1]: i for i, row in enumerate(rows)} for rows in responses]
@@ -80,7 +82,9 @@ def annotation_column(
 
 def annotation(source: Source, row: Row, index: Index, shown: list[str]) -> Row:
     """One ranking as the fields of ANNOTATION. `shown`: for each response the item that stands for it."""
-    _, who, tiers, order, mode, strengths, flags, ratings, reason, rewrite, rewrite_of, active_ms, created = row
+    _, who, tiers, order, mode, strengths, flags, verdict, ratings, reason, rewrite, rewrite_of, active_ms, created = (
+        row
+    )
     marks, rated = loaded(flags), loaded(ratings)
     return (
         source.called[who],
@@ -90,6 +94,7 @@ def annotation(source: Source, row: Row, index: Index, shown: list[str]) -> Row:
         loaded(strengths),
         [marks.get(item, []) for item in shown] if set(marks) - {ALL_BAD} else [],
         ALL_BAD in marks,
+        verdict,
         [rated.get(item) for item in shown] if rated else [],
         reason,
         rewrite,

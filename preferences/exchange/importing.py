@@ -27,9 +27,10 @@ Convert = Callable[[Any], list[RankedSet]]
 class Imported:
     """What an import did. `prompts`, `heldout`: how many the study has now; `new_prompts`, `comparisons`, `rankings`: new.
 
-    `replaced`: of the new rankings, those in whose place there was another one by the same annotator. `intransitive`,
-    `incomplete`: sets of pairs that no ranking can express, or that leave a pair out, kept as pairs. `skipped`: records
-    left out, with the first sentences about them in `problems`.
+    `cannot_rank`: new verdicts that a set cannot be ranked. `replaced`: of the new rankings and verdicts, those in whose
+    place there was another one by the same annotator. `intransitive`, `incomplete`: sets of pairs that no ranking can
+    express, or that leave a pair out, kept as pairs. `skipped`: records left out, with the first sentences about them in
+    `problems`.
     """
 
     prompts: int = 0
@@ -37,6 +38,7 @@ class Imported:
     new_prompts: int = 0
     comparisons: int = 0
     rankings: int = 0
+    cannot_rank: int = 0
     replaced: int = 0
     intransitive: int = 0
     incomplete: int = 0
@@ -200,12 +202,15 @@ class Importer:
             return
         ids = [response.id for response in responses]
         for annotation in record.get("annotations") or []:
-            tiers = shown_tiers([[ids[i] for i in tier] for tier in annotation["ranking"]], comparison)
+            tiers = shown_tiers([[ids[i] for i in tier] for tier in annotation.get("ranking") or []], comparison)
             added, replaced = self.store.rankings.add_imported(
                 self.account(annotation["annotator"]), comparison, tiers,
                 **details_of(annotation, [comparison.same[ident] for ident in ids]),
             )  # fmt: skip
-            self.done.rankings += added
+            if annotation.get("verdict"):
+                self.done.cannot_rank += added
+            else:
+                self.done.rankings += added
             self.done.replaced += replaced
 
     def comparison(self, record: RankedSet, responses: list[Response]) -> Comparison | None:
@@ -232,7 +237,7 @@ class Importer:
 
 def details_of(annotation: dict[str, Any], shown: list[str]) -> dict[str, Any]:
     """What an annotation says beside the ranking, as fields of Ranking. `shown`: the item that each response is."""
-    kept = ("mode", "strengths", "reason", "rewrite", "active_ms", "created")
+    kept = ("mode", "verdict", "strengths", "reason", "rewrite", "active_ms", "created")
     details = {name: annotation[name] for name in kept if annotation.get(name) is not None}
     flags = {shown[i]: marks for i, marks in enumerate(annotation.get("flags") or []) if marks}
     details["flags"] = {**flags, ALL_BAD: [ALL_BAD]} if annotation.get("all_bad") else flags

@@ -18,8 +18,8 @@ ANNOTATION = pa.struct(
     [
         ("annotator", pa.string()), ("simulated", pa.bool_()), ("ranking", pa.list_(INDICES)),
         ("mode", pa.string()), ("strengths", pa.list_(pa.float64())), ("flags", pa.list_(pa.list_(pa.string()))),
-        ("all_bad", pa.bool_()), ("ratings", INDICES), ("reason", pa.string()), ("rewrite", pa.string()),
-        ("rewrite_of", pa.int64()), ("shown", INDICES), ("active_ms", pa.int64()),
+        ("all_bad", pa.bool_()), ("verdict", pa.string()), ("ratings", INDICES), ("reason", pa.string()),
+        ("rewrite", pa.string()), ("rewrite_of", pa.int64()), ("shown", INDICES), ("active_ms", pa.int64()),
         ("created", pa.float64()),
     ]
 )  # fmt: skip

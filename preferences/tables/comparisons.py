@@ -72,16 +72,20 @@ class Comparisons(Table):
         by_id = {comparison.id: comparison for comparison in found}
         return [by_id[ident] for ident in idents]
 
-    def ranked_ids(self, study: Study, split: str | None, simulated: bool) -> list[str]:
-        """Ids of the comparisons that have a current ranking (by a person, unless `simulated`), oldest first."""
+    def ranked_ids(self, study: Study, split: str | None, simulated: bool, verdicts: bool = False) -> list[str]:
+        """Ids of the comparisons that have a current ranking (by a person, unless `simulated`), oldest first.
+
+        `verdicts`: or of which somebody has said that nobody could rank them.
+        """
         sql = (
             "SELECT c.id FROM comparisons AS c JOIN prompts AS p ON p.id = c.prompt WHERE c.study = :study "
             "AND (:split IS NULL OR p.split = :split) AND EXISTS (SELECT 1 FROM current_rankings AS r "
-            "JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison = c.id AND r.kind = 'ranking' "
+            "JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison = c.id "
+            "AND (r.kind = 'ranking' OR (:verdicts AND r.verdict != '')) "
             f"AND r.purpose IN {LABELS} "
             "AND (:simulated OR NOT a.simulated)) ORDER BY c.created, c.rowid"
         )
-        parameters = {"study": study.id, "split": split, "simulated": int(simulated)}
+        parameters = {"study": study.id, "split": split, "simulated": int(simulated), "verdicts": int(verdicts)}
         return [ident for (ident,) in self.store.db.execute(sql, parameters)]
 
     def _wanted(self, study: Study, comparison: Comparison) -> int:

@@ -77,12 +77,14 @@ class Exported(Table):
         return list(self.store.db.execute(sql, [json.dumps(idents)]))
 
     def rankings(self, idents: list[str], simulated: bool) -> list[tuple[Any, ...]]:
-        """(comparison, annotator, tiers, shown, ...) for each current label, comparison by comparison, oldest first."""
+        """(comparison, annotator, tiers, shown, ...) for each current label and each verdict that nobody could rank it,
+        comparison by comparison, oldest first.
+        """
         sql = (
-            "SELECT r.comparison, r.annotator, r.tiers, r.shown, r.mode, r.strengths, r.flags, r.ratings, r.reason, "
-            "r.rewrite, r.rewrite_of, r.active_ms, r.created FROM json_each(?) AS wanted "
+            "SELECT r.comparison, r.annotator, r.tiers, r.shown, r.mode, r.strengths, r.flags, r.verdict, r.ratings, "
+            "r.reason, r.rewrite, r.rewrite_of, r.active_ms, r.created FROM json_each(?) AS wanted "
             "CROSS JOIN current_rankings AS r ON r.comparison = wanted.value JOIN rankings AS line ON line.id = r.id "
-            "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' "
+            "JOIN annotators AS a ON a.id = r.annotator WHERE (r.kind = 'ranking' OR r.verdict != '') "
             f"AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY wanted.key, line.rowid"
         )
         return list(self.store.db.execute(sql, [json.dumps(idents), int(simulated)]))

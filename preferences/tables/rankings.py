@@ -139,15 +139,17 @@ class Rankings(Table):
         """Store a ranking made elsewhere, once. (1 if it was new else 0, 1 if it replaced another one). Raises BadTiers.
 
         It replaces the annotator's earlier act on the comparison, unless that one says the same. `details`: further
-        fields of Ranking.
+        fields of Ranking; with a `verdict` it is a refusal to rank, without tiers.
         """
-        check_tiers(tiers, comparison.items)
+        kind: RankingKind = "skip" if details.get("verdict") else "ranking"
+        if kind == "ranking":
+            check_tiers(tiers, comparison.items)
         extra = {name: value for name, value in details.items() if value not in ("", [], {}, 0, None)}
         nonce = content_id("imported", comparison.id, annotator.id, tiers, *([extra] if extra else []))
         with self.store.write():
             earlier = self.of_comparison(annotator, comparison.id)
             made = Ranking(
-                random_id(), comparison.id, annotator.id, "ranking", tiers, list(order) or comparison.items, nonce,
+                random_id(), comparison.id, annotator.id, kind, tiers, list(order) or comparison.items, nonce,
                 supersedes=earlier.id if earlier else None, **{"created": self.store.clock(), **details},
             )  # fmt: skip
             if self.of_nonce(annotator, nonce) or (earlier and says_the_same(earlier, made)):
@@ -282,7 +284,7 @@ def says_the_same(one: Ranking, other: Ranking) -> bool:
     def answer(ranking: Ranking) -> tuple[Any, ...]:
         tiers = [sorted(tier) for tier in ranking.tiers]
         rest = (ranking.strengths, ranking.flags, ranking.ratings, ranking.reason, ranking.rewrite)
-        return ranking.kind, ranking.mode, tiers, *rest
+        return ranking.kind, ranking.verdict, ranking.mode, tiers, *rest
 
     return answer(one) == answer(other)
 

@@ -115,7 +115,11 @@ BAD_SETS = {
     "empty tier": ranked_set([[0], [], [1], [2]]),
     "simulated": {**ranked_set(), "annotations": [{"annotator": "x", "ranking": [[0, 1, 2]], "simulated": 1}]},
     "source": ranked_set(source=1),
-}
+    "a verdict with a ranking": {
+        **ranked_set(), "annotations": [{"annotator": "x", "ranking": [[0, 1, 2]], "verdict": "cannot_rank"}]
+    },
+    "an unknown verdict": {**ranked_set(), "annotations": [{"annotator": "x", "verdict": "boring"}]},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD_SETS)

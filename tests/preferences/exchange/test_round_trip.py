@@ -35,7 +35,9 @@ def ranked_files(draw: st.DrawFn) -> list[dict[str, Any]]:
             levels = draw(st.lists(st.integers(0, 3), min_size=k, max_size=k))
             ranking = [[i for i in range(k) if levels[i] == level] for level in sorted(set(levels))]
             annotation = {"annotator": f"ann{i}", "ranking": ranking}
-            if draw(st.booleans()):
+            if draw(st.integers(0, 4)) == 0:
+                annotation.update(ranking=[], verdict="cannot_rank")
+            elif draw(st.booleans()):
                 annotation["strengths"] = [draw(st.integers(1, 3)) for _ in ranking[1:]]
             annotation["reason"] = draw(st.text(max_size=5))
             marks = st.lists(st.sampled_from(["harmful", "off_topic"]), unique=True)
@@ -43,7 +45,7 @@ def ranked_files(draw: st.DrawFn) -> list[dict[str, Any]]:
             annotation["ratings"] = draw(st.lists(st.none() | st.integers(1, 7), min_size=k, max_size=k))
             annotation["all_bad"] = draw(st.booleans())
             annotation["mode"] = draw(st.sampled_from(["ranking", "best-worst", "pairwise"]))
-            if draw(st.booleans()):
+            if annotation["ranking"] and draw(st.booleans()):
                 annotation.update(rewrite="Better.", rewrite_of=ranking[0][0])
             record["annotations"].append(annotation)
         records.append(record)
@@ -59,13 +61,14 @@ def said_in(records: list[dict[str, Any]]) -> Said:
         (json.dumps(record["prompt"]), annotation["annotator"]): (
             [
                 sorted((record["responses"][index]["model"], record["responses"][index]["text"]) for index in tier)
-                for tier in annotation["ranking"]
+                for tier in annotation.get("ranking", [])
             ],
             annotation.get("strengths", []),
             annotation.get("reason", ""),
             annotation.get("rewrite", ""),
             annotation.get("rewrite_of"),
             annotation.get("mode", "ranking"),
+            annotation.get("verdict", ""),
             annotation.get("all_bad", False),
             [sorted(marks) for marks in annotation.get("flags") or [] if any(annotation["flags"])],
             [rating for rating in annotation.get("ratings") or [] if any(annotation["ratings"])],
@@ -92,7 +95,9 @@ def test_an_export_imports_as_the_same_rankings(
     ]
     source = Source.of(stores[0], sources[0].study, None, names=True)
     assert export(source, "rankings", out, kind=kind)["records"] == len(records)
-    assert import_rankings(stores[1], sources[1].study, out).rankings == len(said_in(records))
+    done = import_rankings(stores[1], sources[1].study, out)
+    assert done.rankings + done.cannot_rank == len(said_in(records))
+    assert done.cannot_rank == sum(bool(verdict) for *_, verdict, _, _, _ in said_in(records).values())
     again = list(ranked_sets(Source.of(stores[1], sources[1].study, None, names=True)))
     assert said_in(again) == said_in(records)
     assert {json.dumps(r["prompt"]): r["split"] for r in again} == {
@@ -124,6 +129,29 @@ def test_trl_preferences_carry_pairs_and_strengths(
     assert said_in(list(ranked_sets(Source.of(stores[1], studies[1], None, names=True)))) == said_in(records)
     for store in stores:
         store.close()
+
+
+def test_what_nobody_could_rank_leaves_and_comes_back(store: Store, tmp_path: Path) -> None:
+    """A refusal without that verdict, which is about the annotator and not about the set, stays here."""
+    study = store.studies.create("s", k=3)
+    records = [{**ranked_set(prompt=[{"role": "user", "content": f"{i}?"}]), "annotations": []} for i in range(2)]
+    import_rankings(store, study, write_lines(tmp_path / "in.jsonl", records), heldout=0.0)
+    ann = add_annotator(store)
+    for verdict, reason in (("cannot_rank", "All gibberish."), ("", "Too long for me.")):
+        lease = take(store, study, ann)
+        assert lease is not None
+        store.rankings.skip(ann, Answer(lease.comparison, lease.id, f"nonce {verdict}", reason=reason, verdict=verdict))
+    export(Source.of(store, study, None, names=True), "rankings", tmp_path / "out.jsonl")
+    other = Store(tmp_path / "other.db")
+    copy = other.studies.create("copy")
+    for new in (1, 0):
+        done = import_rankings(other, copy, tmp_path / "out.jsonl")
+        assert (done.comparisons, done.rankings, done.cannot_rank, done.replaced) == (new, 0, new, 0)
+    (record,) = ranked_sets(Source.of(other, copy, None, names=True))
+    (annotation,) = record["annotations"]
+    assert (annotation["verdict"], annotation["ranking"], annotation["reason"]) == ("cannot_rank", [], "All gibberish.")
+    assert other.rankings.current() == [] and import_rankings(store, study, tmp_path / "out.jsonl").cannot_rank == 0
+    other.close()
 
 
 def test_what_was_ranked_on_the_board_comes_back_equal(store: Store, tmp_path: Path) -> None:
