@@ -1,5 +1,6 @@
 """What study owners download: hours and rankings of a study, as they are at that moment."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +14,10 @@ from labeler.accounts import OWNERS, with_role
 from labeler.care import hours_csv
 from preferences.exchange.exporting import export
 from preferences.exchange.views import Source
-from preferences.records import Annotator
+from preferences.records import Annotator, Study
 from preferences.store import Store
+
+TYPES = {".jsonl": "application/jsonl", ".zip": "application/zip"}
 
 
 def owner(account: Annotated[Annotator, Depends(who)]) -> Annotator:
@@ -26,7 +29,7 @@ Owner = Annotated[Annotator, Depends(owner)]
 
 
 def download_api(store: Store) -> APIRouter:
-    """GET studies, studies/STUDY/hours.csv, studies/STUDY/rankings.jsonl."""
+    """GET studies, studies/STUDY/hours.csv, studies/STUDY/rankings.jsonl, which is a zip file where there are pictures."""
     api = APIRouter(prefix="/api/studies")
 
     @api.get("")
@@ -41,16 +44,25 @@ def download_api(store: Store) -> APIRouter:
     @api.get("/{study}/rankings.jsonl")
     def rankings(study: str, _: Owner) -> Response:
         folder = tempfile.TemporaryDirectory(prefix="rankloop-")
-        path = Path(folder.name) / "rankings.jsonl"
         try:
-            export(Source.of(store, store.studies.get(study), None), "rankings", path)
+            path = ranked_file(store, store.studies.get(study), Path(folder.name))
         except BaseException:
             folder.cleanup()
             raise
         done = BackgroundTask(folder.cleanup)
-        return FileResponse(path, media_type="application/jsonl", headers=attachment(path.name), background=done)
+        return FileResponse(path, media_type=TYPES[path.suffix], headers=attachment(path.name), background=done)
 
     return api
+
+
+def ranked_file(store: Store, study: Study, folder: Path) -> Path:
+    """rankings.jsonl of the study, or rankings.zip with it and the pictures that its prompts show."""
+    inside = folder / "rankings"
+    inside.mkdir()
+    path = inside / "rankings.jsonl"
+    if "images" not in export(Source.of(store, study, None), "rankings", path):
+        return path
+    return Path(shutil.make_archive(str(folder / "rankings"), "zip", inside))
 
 
 def attachment(name: str) -> dict[str, str]:

@@ -114,6 +114,9 @@ class Export:
     `soft_label`, instead of counting each vote alike."""
     include_simulated: bool = False
     """Also the rankings of simulated annotators."""
+    images: bool = True
+    """Take along the pictures that prompts show: in a column `images` of Parquet and datasets, else in a folder beside the
+    file. For training a model that takes texts alone: --no-images."""
     names: bool = False
     """Name the annotators (default: a pseudonym each, the same at each export of the study)."""
     card: Path | None = None
@@ -138,7 +141,7 @@ class Export:
         source = Source.of(
             store, pick_study(store, self.study), None if self.split == "all" else self.split,
             simulated=self.include_simulated, names=self.names, license=self.license, citation=self.citation,
-            annotator_model=self.annotator_model,
+            annotator_model=self.annotator_model, images=self.images,
         )  # fmt: skip
         if self.out:
             done = export(source, name, self.out, self.columns(name), self.kind, self.card)
@@ -146,6 +149,10 @@ class Export:
             assert self.push_to_hub
             done = push(source, name, self.push_to_hub, self.columns(name), not self.public)
         sentence = f"{done['records']} records of split {done['split']} in {done['out']}."
+        if "images" in done:
+            sentence += f" With {done['images']} pictures."
+        if "images_left_out" in done:
+            sentence += f" {done['images_left_out']} pictures were left out; the texts still name them."
         say({**done, "format": self.format}, sentence, self.json)
 
     def columns(self, name: str) -> list[str]:

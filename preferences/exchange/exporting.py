@@ -10,8 +10,9 @@ from typing import Any, Literal
 from preferences.errors import RankloopError
 from preferences.exchange import views
 from preferences.exchange.card import card
+from preferences.exchange.pictures import Pictures, folder_beside, in_bytes
 from preferences.exchange.views import Record, Source
-from preferences.exchange.writing import dataset, record_batches, temporary, write_jsonl, write_parquet
+from preferences.exchange.writing import BATCH, dataset, record_batches, temporary, write_jsonl, write_parquet
 from preferences.records import SPLITS
 
 
@@ -32,6 +33,8 @@ FORMATS: dict[str, Format] = {
 }
 
 
+PICTURED = 20  # records with pictures that become Arrow columns at once
+
 Kind = Literal["jsonl", "parquet", "dataset"]
 
 
@@ -48,23 +51,24 @@ def export(
     kind: Kind | None = None,
     card_at: Path | None = None,
 ) -> dict[str, Any]:
-    """Write an export whole or not at all; {"format", "out", "records", "split"}.
+    """Write an export whole or not at all; {"format", "out", "records", "split"}, and with pictures `images` or
+    `images_left_out`: how many.
 
     `columns`: the optional ones that are wanted. `card_at`: where to write the card; a dataset's own is in its folder.
     Raises RankloopError if it would be empty or cannot be written.
     """
     kind = kind or kind_of(out)
-    with temporary(out) as made, source.store.snapshot():
+    with temporary(out) as made, source.store.snapshot(), pictured(source, out if kind == "jsonl" else None) as taken:
         if kind == "dataset":
-            counts = write_folder(source, name, columns, made)
+            counts = write_folder(taken, name, columns, made)
         else:
-            count = write_file(source, made, name, columns, kind, out.suffix == ".gz")
-            counts = {source.split or "all": count}
+            count = write_file(taken, made, name, columns, kind, out.suffix == ".gz")
+            counts = {taken.split or "all": count}
         check_some(source, name, counts)
         if card_at:
             with temporary(card_at) as written:
                 written.write_text(card(source, name, counts), encoding="utf-8")
-    return summary(source, name, str(out), counts)
+    return summary(taken, name, str(out), counts)
 
 
 def push(
@@ -77,7 +81,10 @@ def push(
     from huggingface_hub import DatasetCard, DatasetCardData
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    with source.store.snapshot(), split_files(source, name, columns) as (parts, counts):
+    with (
+        source.store.snapshot(), pictured(source) as taken,
+        split_files(taken, name, columns) as (parts, counts),
+    ):  # fmt: skip
         check_some(source, name, counts)
         try:
             dataset(parts).push_to_hub(repository, private=private)
@@ -91,7 +98,7 @@ def push(
             raise RankloopError(
                 f"{repository} cannot be pushed to ({reason}); check the name, and log in with `hf auth login`."
             ) from error
-    return summary(source, name, repository, counts)
+    return summary(taken, name, repository, counts)
 
 
 def without(name: str, columns: Sequence[str]) -> tuple[str, ...]:
@@ -109,7 +116,7 @@ def records(source: Source, name: str, columns: Sequence[str]) -> Iterator[Recor
     for record in FORMATS[name].rows(source):
         for column in unwanted:
             del record[column]
-        yield record
+        yield source.pictures.beside(record, name) if source.pictures else record
 
 
 def write_file(source: Source, path: Path, name: str, columns: Sequence[str], kind: Kind, packed: bool) -> int:
@@ -124,10 +131,11 @@ def parquet(source: Source, path: Path, name: str, columns: Sequence[str]) -> in
     from preferences.exchange.columns import ranked_batches
     from preferences.exchange.schemas import schema
 
-    of_name = schema(name, without(name, columns))
-    if name == "rankings":
+    of_name = schema(name, without(name, columns), source.pictures is not None)
+    if name == "rankings" and not source.pictures:
         return write_parquet(ranked_batches(source), path, of_name)
-    return write_parquet(record_batches(records(source, name, columns), of_name), path, of_name)
+    size = PICTURED if source.pictures else BATCH
+    return write_parquet(record_batches(records(source, name, columns), of_name, size), path, of_name)
 
 
 def ranked_sets(source: Source) -> Iterator[Record]:
@@ -144,6 +152,19 @@ def write_folder(source: Source, name: str, columns: Sequence[str], out: Path) -
             dataset(parts).save_to_disk(str(out))
             (out / "README.md").write_text(card(source, name, counts), encoding="utf-8")
     return counts
+
+
+@contextmanager
+def pictured(source: Source, beside: Path | None = None) -> Iterator[Source]:
+    """The source with the pictures that its prompts show, if any: in a folder beside that file, or in the records."""
+    known = source.store.images.shown_in(source.study) if source.images else frozenset()
+    if not known:
+        yield source
+    elif beside is None:
+        yield replace(source, pictures=Pictures(source.store, known, in_bytes))
+    else:
+        with folder_beside(beside) as put:
+            yield replace(source, pictures=Pictures(source.store, known, put))
 
 
 @contextmanager
@@ -171,4 +192,8 @@ def check_some(source: Source, name: str, counts: dict[str, int]) -> None:
 
 def summary(source: Source, name: str, out: str, counts: dict[str, int]) -> dict[str, Any]:
     """What was exported, for JSON."""
-    return {"format": name, "out": out, "records": sum(counts.values()), "split": source.split or "all"}
+    done = {"format": name, "out": out, "records": sum(counts.values()), "split": source.split or "all"}
+    if source.pictures:
+        return {**done, "images": len(source.pictures.used)}
+    left_out = 0 if source.images else len(source.store.images.shown_in(source.study))
+    return {**done, "images_left_out": left_out} if left_out else done

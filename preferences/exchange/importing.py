@@ -69,17 +69,19 @@ def import_rankings(
 
     def convert(value: Any) -> list[RankedSet]:
         try:
-            made = sets(value)
+            made = sets(pictures.place(value))
         except (AttributeError, KeyError, IndexError, TypeError) as error:
             raise ValueError(f"it has not the shape of its format ({error})") from error
         for record in made:
             check_ranked_set(record)
         return made
 
+    pictures = ImageFiles(path if path.is_dir() else path.parent)
     with store.write(), store.prompts.intake(heldout) as intake:
         before = store.comparisons.count(study)
         importer = Importer(store, study, intake, done)
         for chunk in chunks(converted(path, convert, bad), CHUNK):
+            store.images.add(pictures.take())
             importer.add(
                 [
                     with_split(record, split)
@@ -98,12 +100,11 @@ def import_prompts(store: Store, study: Study, path: Path, heldout: float = 0.1,
     done = Imported()
 
     def convert(value: Any) -> dict[str, Any]:
-        record: dict[str, Any] = as_prompt(value)
+        record: dict[str, Any] = as_prompt(pictures.place(value))
         check_prompt(record)
-        pictures.place(record)
         return record
 
-    pictures = ImageFiles(path.parent)
+    pictures = ImageFiles(path if path.is_dir() else path.parent)
     with store.write(), store.prompts.intake(heldout) as intake:
         for chunk in chunks(converted(path, convert, done.skip if skip_bad else refuse), CHUNK):
             store.images.add(pictures.take())

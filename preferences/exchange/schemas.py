@@ -4,7 +4,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from preferences.exchange.pictures import STRUCTURED
+
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+PARTS = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
+STRUCTURED_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", PARTS)]))
+IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 INDICES = pa.list_(pa.int64())
 
 RESPONSE = pa.struct(
@@ -41,6 +46,17 @@ COLUMNS: dict[str, list[tuple[str, Any]]] = {
 }  # fmt: skip
 
 
-def schema(name: str, without: tuple[str, ...] = ()) -> pa.Schema:
-    """The schema of an export, less some columns."""
-    return pa.schema([column for column in COLUMNS[name] if column[0] not in without])
+def schema(name: str, without: tuple[str, ...] = (), images: bool = False) -> pa.Schema:
+    """The schema of an export, less some columns; with `images` (see `exchange.pictures`), as `datasets` knows them."""
+    columns = [column for column in COLUMNS[name] if column[0] not in without]
+    if not images:
+        return pa.schema(columns)
+    from datasets import Features
+    from datasets import Image as ImageFeature
+    from datasets import List as ListFeature
+
+    if name in STRUCTURED:
+        columns = [(column, STRUCTURED_MESSAGES if kind == MESSAGES else kind) for column, kind in columns]
+    made = pa.schema([*columns, ("images", IMAGES)])
+    features = Features({**Features.from_arrow_schema(made), "images": ListFeature(ImageFeature())})
+    return made.with_metadata(features.arrow_schema.metadata)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from preferences.exchange.names import pseudonym
+from preferences.exchange.pictures import Pictures
 from preferences.exchange.reading import chunks
 from preferences.exchange.soft import Shares, by_annotator_model, by_votes
 from preferences.rankings import ALL_BAD
@@ -32,6 +33,7 @@ class Source:
     """Whose rankings leave, and what the card says of them.
 
     `split`: None for all. `names`: with the annotators' names instead of pseudonyms; `called`: account -> its name there.
+    `images`: with the pictures that prompts show; `pictures`: how they are taken along, None for not at all.
     `annotator_model`: soft labels weigh annotators by their accuracy (`preferences.consensus`).
     """
 
@@ -43,6 +45,8 @@ class Source:
     license: str = "unknown"
     citation: str = ""
     annotator_model: bool = False
+    images: bool = True
+    pictures: Pictures | None = None
     policies: dict[str, Policy] = field(default_factory=dict)
     annotators: dict[str, Annotator] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)

@@ -62,11 +62,11 @@ def write_parquet(batches: Iterator[Any], path: Path, schema: Any) -> int:
     return count
 
 
-def record_batches(records: Iterator[Record], schema: Any) -> Iterator[Any]:
-    """Records as batches of that Arrow schema."""
+def record_batches(records: Iterator[Record], schema: Any, size: int = BATCH) -> Iterator[Any]:
+    """Records as batches of that Arrow schema, `size` in each."""
     import pyarrow as pa
 
-    for chunk in chunks(records, BATCH):
+    for chunk in chunks(records, size):
         yield pa.RecordBatch.from_pylist(chunk, schema)
 
 

@@ -1,5 +1,8 @@
 """The Study page: researchers and admins do there what `labeler study` does."""
 
+import io
+import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,13 +10,16 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image as Pillow
 
 from labeler.accounts import COOKIE, Forbidden, token_hash
 from labeler.pages import study as page
-from preferences.records import Annotator, Comparison
+from preferences.images import image_of, reference
+from preferences.records import Annotator, Comparison, random_id
 from preferences.store import Store
 from preferences.tables.rankings import Answer
 from tests.labeler.conftest import Standing, add_account
+from tests.preferences.make import add_comparison
 
 
 @pytest.fixture
@@ -90,8 +96,9 @@ def test_an_annotator_does_none_of_it(store: Store, accounts: dict[str, Annotato
 def rita_at(standing: Standing) -> Iterator[TestClient]:
     """A researcher at the whole labeler."""
     account = standing.store.annotators.find("rita") or add_account(standing.store, "rita", "researcher")
-    standing.store.annotators.open_session(account, token_hash("rita-s"), 3600)
-    yield TestClient(standing.app, headers={"cookie": f"{COOKIE}=rita-s"})
+    token = random_id()
+    standing.store.annotators.open_session(account, token_hash(token), 3600)
+    yield TestClient(standing.app, headers={"cookie": f"{COOKIE}={token}"})
 
 
 def test_a_researcher_has_the_page_and_its_downloads_and_not_the_accounts(
@@ -113,4 +120,21 @@ def test_a_researcher_has_the_page_and_its_downloads_and_not_the_accounts(
     before = set(Path("/tmp").glob("rankloop-*"))
     lines = rita_at.get(f"/api/studies/{study['id']}/rankings.jsonl").text.splitlines()
     assert len(lines) == 1 and "bea" not in lines[0]  # pseudonyms
+    assert set(Path("/tmp").glob("rankloop-*")) == before
+
+
+def test_rankings_of_prompts_with_pictures_are_downloaded_with_them(rita_at: TestClient, standing: Standing) -> None:
+    store = standing.store
+    file = io.BytesIO()
+    Pillow.new("RGB", (8, 8), "red").save(file, "PNG")
+    picture = image_of(file.getvalue())
+    store.images.add([picture])
+    made = add_comparison(store, store.studies.all()[0], f"Which? {reference(picture.id, 'a red one')}", ("a", "b"))
+    store.rankings.add_imported(standing.accounts["bea"], made, [[item] for item in made.items])
+    before = set(Path("/tmp").glob("rankloop-*"))
+    reply = rita_at.get(f"/api/studies/{made.study}/rankings.jsonl")
+    assert reply.headers["content-disposition"].endswith('filename="rankings.zip"')
+    with zipfile.ZipFile(io.BytesIO(reply.content)) as packed:
+        (line,) = packed.read("rankings.jsonl").splitlines()
+        assert packed.read(json.loads(line)["images"][0]) == picture.data
     assert set(Path("/tmp").glob("rankloop-*")) == before

@@ -95,9 +95,9 @@ def test_a_prompt_names_its_pictures(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "cat.png").write_bytes(file_of())
     files, prompt = ImageFiles(tmp_path), record({"file": "pictures/cat.png", "alt": "a [red]\ncat"})
-    files.place(prompt)
+    placed = files.place(prompt)
     (ident,) = files.found
-    assert prompt == {
+    assert placed == {
         "messages": [{"role": "user", "content": f"What is this?\n\n![a red cat](image:{ident})"}],
     }
 
