@@ -38,7 +38,7 @@ def lease_of(task: Json) -> Json:
 
 def test_a_task_says_how_it_is_asked_about(ann: TestClient, store: Store) -> None:
     plan = {"flags": ["harmful"], "strengths": True, "rating": True}
-    store.studies.edit(store.studies.default(), mode="best-worst", plan=plan)
+    store.studies.edit(store.studies.default(), k=6, mode="best-worst", plan=plan)
     task = take(ann)
     assert task["options"] == {"flags": ["harmful"], "strengths": True, "rating": True}
     assert task["mode"] == ("best-worst" if len(task["responses"]) >= 6 else "ranking")
