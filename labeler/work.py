@@ -8,10 +8,9 @@ from typing import Any
 from fastapi import APIRouter
 
 from labeler.account import Account
-from preferences.intervals import ratio
-from preferences.rankings import pairs
-from preferences.records import Annotator, Ranking
+from preferences.records import Annotator
 from preferences.store import Store
+from preferences.summary import own_agreement
 from preferences.tables.supply import midnight
 
 DAYS = 14
@@ -33,7 +32,7 @@ def work_json(store: Store, annotator: Annotator) -> dict[str, Any]:
     """{"counts", "seconds", "days", "agreement"}.
 
     `seconds`: {"today", "week", "all", "median"} of active time; `days`: [{"day": "YYYY-MM-DD", "rankings", "seconds"}],
-    the last two weeks; `agreement`: {"value", "low", "high", "n", "needed"}, value null below `needed` pairs.
+    the last two weeks.
     """
     began = midnight(store.clock())
     today = date.fromtimestamp(began)
@@ -52,25 +51,15 @@ def work_json(store: Store, annotator: Annotator) -> dict[str, Any]:
             "median": median(active for _, active in acts) if acts else 0,
         },
         "days": [{"day": day.isoformat(), "rankings": counts[day], "seconds": seconds[day]} for day in days],
-        "agreement": agreement(annotator, store.work.shared(annotator)),
+        "agreement": agreement(store, annotator),
     }
 
 
-def agreement(annotator: Annotator, rankings: list[Ranking]) -> dict[str, Any]:
-    """On which share of the pairs that the annotator and another person both put apart they agree, over comparisons."""
-    by_comparison: dict[str, list[Ranking]] = {}
-    for ranking in rankings:
-        by_comparison.setdefault(ranking.comparison, []).append(ranking)
-    hits, trials = [], []
-    for made in by_comparison.values():
-        mine = {pair for ranking in made if ranking.annotator == annotator.id for pair in pairs(ranking.tiers)}
-        theirs = [pair for ranking in made if ranking.annotator != annotator.id for pair in pairs(ranking.tiers)]
-        same = sum(pair in mine for pair in theirs)
-        hits.append(same)
-        trials.append(same + sum(pair[::-1] in mine for pair in theirs))
-    found = ratio(hits, trials).as_dict()
-    enough = sum(trials) >= FEWEST_PAIRS
-    return {
-        **(found if enough else {"value": None, "low": None, "high": None, "n": sum(trials)}),
-        "needed": FEWEST_PAIRS,
-    }
+def agreement(store: Store, annotator: Annotator) -> dict[str, Any]:
+    """{"value", "low", "high", "n"}: the share that `labeler stats` says of them; or {"undefined": "nothing" (that counts),
+    "alone" or "few", "n", "needed"}.
+    """
+    found = own_agreement(store, annotator)
+    if found is None or "undefined" in found:
+        return {"undefined": "nothing" if found is None else "alone", "n": 0, "needed": FEWEST_PAIRS}
+    return found if found["n"] >= FEWEST_PAIRS else {"undefined": "few", "n": found["n"], "needed": FEWEST_PAIRS}

@@ -1,6 +1,6 @@
 """How good each annotator's labels are, as far as others' and their own can tell. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ def annotators(labels: Labels, characters: Array) -> dict[str, dict[str, Any]]:
     `seconds`: the median active time, with its quartiles; `too_fast`: how many rankings took a quarter of reading time.
     """
     once = labels.where(~labels.repeat)
-    agreement = agreement_with_others(list(blocks(once)), len(labels.names))
+    agreement = agreement_with_others(list(blocks(once)), range(len(labels.names)))
     fast = too_fast(labels, characters)
     found = {}
     for number, name in enumerate(labels.names):
@@ -38,8 +38,8 @@ def annotators(labels: Labels, characters: Array) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-def agreement_with_others(shared: Sequence[Block], people: int) -> list[Statistic]:
-    """[people] the share of (another annotator, pair of items), which both put apart, in which the two agree."""
+def agreement_with_others(shared: Sequence[Block], people: Iterable[int]) -> list[Statistic]:
+    """Of each of those annotators the share of (another one, pair of items), which both put apart, in which the two agree."""
     who, prompt, sums = [np.empty(0, int)], [np.empty(0, int)], [np.empty((0, 2))]
     for block in shared:
         counts = block.counts()
@@ -53,7 +53,7 @@ def agreement_with_others(shared: Sequence[Block], people: int) -> list[Statisti
         sums.append(np.stack([agree, every], -1).reshape(-1, 2).astype(float))
     person, of_prompt, columns = np.concatenate(who), np.concatenate(prompt), np.concatenate(sums)
     found = []
-    for number in range(people):
+    for number in people:
         rows = person == number
         own = by_prompt(of_prompt[rows], columns[rows])
         found.append(statistic(quotient, own, columns[rows, 1].sum(), (0, 1), ALONE))

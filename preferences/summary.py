@@ -12,8 +12,8 @@ from preferences.contests import contests_of, item_models
 from preferences.intervals import Array, Statistic
 from preferences.kappas import cohen_kappas, fleiss_kappa, krippendorff_alpha
 from preferences.labels import Labels, blocks
-from preferences.quality import annotators, label_distribution
-from preferences.records import LABELS
+from preferences.quality import agreement_with_others, annotators, label_distribution
+from preferences.records import LABELS, Annotator
 from preferences.repeats import flip_rate, flips_to_first, self_consistency
 from preferences.store import Store
 from preferences.style import EFFECTS
@@ -28,6 +28,7 @@ def agreement(store: Store, study: str | None = None, simulated: bool = False) -
     with store.snapshot():
         labels, comparisons = store.labels.read(study, simulated, ("label", "repeat"))
         characters = read_characters(store, labels, comparisons)
+        unranked = store.counts.unranked(study, simulated)
     once = labels.where(~labels.repeat)
     fast = too_fast(labels, characters)
     return {
@@ -38,9 +39,19 @@ def agreement(store: Store, study: str | None = None, simulated: bool = False) -
         "position_bias": {**rank_one_by_position(once), "first_shown_wins": first_shown_wins(once)},
         "active_seconds": active_seconds(labels),
         "too_fast": {"rankings": int(fast.sum()), "measured": int((labels.active_ms > 0).sum())},
-        "labels": label_distribution(once),
+        "labels": {**label_distribution(once), **unranked},
         "by_annotator": annotators(labels, characters),
     }
+
+
+def own_agreement(store: Store, annotator: Annotator) -> Statistic | None:
+    """An annotator's `agreement` in "by_annotator", without reading what they did not rank; None if nothing counts."""
+    with store.snapshot():
+        labels, _ = store.labels.read(ranked_by=annotator)
+    if annotator.name not in labels.names:
+        return None
+    (found,) = agreement_with_others(list(blocks(labels)), [labels.names.index(annotator.name)])
+    return found
 
 
 @dataclass(frozen=True, slots=True)

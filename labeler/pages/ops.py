@@ -7,7 +7,6 @@ from types import MethodType
 import gradio as gr
 
 from labeler.accounts import require
-from labeler.pages import quality
 from labeler.pages.header import Header
 from labeler.past import excerpt
 from preferences.store import Store
@@ -41,7 +40,6 @@ def build_ops(store: Store) -> gr.Blocks:
         quiet = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
         for handler, table in zip((people, studies, policies, messages), tables, strict=True):
             ops.load(MethodType(handler, store), None, table, **quiet)
-        quality.build(store)
     return ops
 
 

@@ -1,4 +1,4 @@
-"""How good the labels of a study are, for admins: on demand, since a large study takes its seconds."""
+"""How good the labels of a study are, for its owners: on demand, since a large study takes its seconds."""
 
 from datetime import datetime
 from types import MethodType
@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from labeler.accounts import require
+from labeler.accounts import OWNERS, require
 from preferences import summary
 from preferences.intervals import Statistic
 from preferences.store import Store
@@ -31,31 +31,48 @@ NAMES = {
 }  # fmt: skip
 
 
-def build(store: Store) -> None:
-    """Draw the section into the Gradio context."""
-    gr.Markdown("## Quality of the labels")
+# What is counted of labels, and what it is called in the plot.
+RANKINGS = {
+    "strict": "no ties", "with_ties": "some ties", "all_tied": "all tied", "best_worst": "best and worst",
+    "all_bad": "all bad", "cannot_rank": "cannot rank", "skipped": "skipped",
+}  # fmt: skip
+PAIRS = {"pairs_apart": "put apart", "pairs_tied": "tied", "pairs_unsaid": "not compared"}
+
+
+def build(store: Store, chosen: gr.Dropdown) -> None:
+    """Draw the section into the Gradio context; `chosen`: where a study is chosen by its name."""
+    gr.Markdown("Of the chosen study; of all studies while none is chosen.")
     compute = gr.Button("Compute the statistics", size="sm")
     with gr.Column(visible=False) as found:
         gr.Markdown("Intervals are over prompts; what each number means is in docs/statistics.md.")
         tables = [
-            gr.Dataframe(headers=columns, datatype="str", interactive=False, label=label, buttons=[])
+            gr.Dataframe(headers=columns, datatype="str", interactive=False, label=label, buttons=[], wrap=True)
             for label, columns in (("Agreement", STATISTICS), ("Annotators", ANNOTATORS), ("Strengths", MODELS))
         ]
+        with gr.Row():
+            plots = [
+                gr.BarPlot(
+                    x="kind", y=y, title=title, sort=list(names.values()), y_axis_format="d", height=240, buttons=[]
+                )
+                for y, title, names in (("answers", "Answers", RANKINGS), ("pairs", "Pairs of responses", PAIRS))
+            ]
         place = gr.BarPlot(
             x="shown", y="ranked best", title="How often ranked best, by place shown", height=240, buttons=[]
         )
         days = gr.BarPlot(x="day", y="rankings", title="Rankings a day", y_axis_format="d", height=240, buttons=[])
         weeks = gr.LinePlot(x="week", y="agreement", title="Pairwise agreement by week", height=240, buttons=[])
     compute.click(
-        MethodType(quality, store), None, [found, *tables, place, days, weeks],
+        MethodType(quality, store), chosen, [found, *tables, *plots, place, days, weeks],
         queue=False, api_visibility="private", show_progress="minimal",
     )  # fmt: skip
 
 
-def quality(store: Store, request: gr.Request) -> list[Any]:
-    """Everything that is known of the labels of all studies."""
-    require(store, request.username, "admin")
-    found, models, history = summary.agreement(store), summary.strengths(store), summary.history(store)
+def quality(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
+    """Everything that is known of the labels of a study, or of all of them."""
+    require(store, request.username, *OWNERS)
+    study = next((study.id for study in store.studies.all() if study.name == chosen), None)
+    found, models = summary.agreement(store, study), summary.strengths(store, study)
+    history = summary.history(store, study)
     positions = pd.DataFrame(
         [(str(at["position"]), at["value"]) for at in found["position_bias"]["positions"]],
         columns=["shown", "ranked best"],
@@ -66,11 +83,23 @@ def quality(store: Store, request: gr.Request) -> list[Any]:
         statistics(found),
         annotators(found["by_annotator"]),
         strengths(models),
-        # Left to themselves the axes would not begin at 0.
+        bars(distribution(found["labels"], RANKINGS, "answers"), "answers"),
+        bars(distribution(found["labels"], PAIRS, "pairs"), "pairs"),
         gr.BarPlot(positions, y_lim=[0, 1], visible=len(positions) > 0),
-        gr.BarPlot(days, y_lim=[0, max(4, int(days["rankings"].max()) if len(days) else 0)], visible=len(days) > 0),
+        bars(days, "rankings"),
         gr.LinePlot(weeks, y_lim=[0, 1], visible=len(weeks) > 1),
     ]
+
+
+def bars(numbers: pd.DataFrame, column: str) -> gr.BarPlot:
+    """A plot of counts, whose axis begins at 0, which it would not if left to itself; none if there is nothing."""
+    most = int(numbers[column].max()) if len(numbers) else 0
+    return gr.BarPlot(numbers, y_lim=[0, max(4, most)], visible=most > 0)
+
+
+def distribution(labels: dict[str, int], names: dict[str, str], column: str) -> pd.DataFrame:
+    """How many labels there are of each kind."""
+    return pd.DataFrame([(title, labels[name]) for name, title in names.items()], columns=["kind", column])
 
 
 def statistics(found: dict[str, Any]) -> list[list[str]]:

@@ -1,4 +1,6 @@
-"""Studies, for researchers and admins: what is asked, of whom how often; invitations, exclusions, requeues, downloads."""
+"""Studies, for researchers and admins: what is asked, of whom how often; invitations, exclusions, requeues, downloads,
+and how good the labels are.
+"""
 
 import json
 from types import MethodType
@@ -9,6 +11,7 @@ import gradio as gr
 from labeler.accounts import OWNERS, require
 from labeler.board import BASE_SCRIPTS, Drawn, static
 from labeler.care import invite, plan_of
+from labeler.pages import quality
 from labeler.pages.header import Header
 from preferences.errors import RankloopError
 from preferences.records import ROLES, Study
@@ -77,6 +80,8 @@ def build_study(store: Store) -> gr.Blocks:
         form = [name, mode, k, plan, guidelines, consent, policies]
         shown = [said, table, chosen, *form[1:], people, who]
         page.load(MethodType(look, store), None, shown, **QUIET)
+        with gr.Tab("Quality"):
+            quality.build(store, chosen)
         chosen.input(MethodType(choose, store), chosen, shown, **QUIET)
         save.click(MethodType(save_study, store), [chosen, *form], shown, **QUIET)
         for button, handler in (

@@ -40,8 +40,10 @@ function durationText(seconds) {
   return t("work.hoursMinutes", { hours: whole(Math.floor(minutes / 60)), minutes: whole(minutes % 60) });
 }
 
-function agreementText({ value, low, high, n, needed }) {
-  if (value === null) return t("work.noAgreement", { pairs: whole(needed) });
+function agreementText({ value, low, high, n, undefined: why, needed }) {
+  if (why === "nothing") return t("work.nothingCounts");
+  if (why === "alone") return t("work.alone");
+  if (why === "few") return t("work.fewPairs", { pairs: whole(n), needed: whole(needed) });
   return t("work.agreement", { share: percent(value), pairs: whole(n), low: percent(low), high: percent(high) });
 }
 

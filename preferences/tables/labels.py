@@ -9,39 +9,50 @@ from numpy.typing import NDArray
 from preferences.contests import Answers
 from preferences.labels import MOST, NONE, Labels
 from preferences.rankings import ALL_BAD
-from preferences.records import Purpose
+from preferences.records import Annotator, Purpose
 from preferences.style import EFFECTS, features
 from preferences.tables.table import Table
 
 COUNTED = (
     "FROM current_rankings AS r JOIN rankings AS line ON line.id = r.id JOIN comparisons AS c ON c.id = r.comparison "
     "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' AND (:study IS NULL OR c.study = :study) "
-    "AND (:simulated OR NOT a.simulated) AND r.purpose IN (SELECT value FROM json_each(:purposes)) "
+    "AND (:simulated OR NOT a.simulated OR a.id = :annotator) AND r.purpose IN (SELECT value FROM json_each(:purposes)) "
     # "All bad" is stored as a tier, but says no order.
     f"AND (r.flags = '{{}}' OR json_type(r.flags, '$.{ALL_BAD}') IS NULL) "
 )
+
+THEIRS = "AND r.comparison IN (SELECT comparison FROM rankings WHERE annotator = :annotator) "
 
 
 class LabelColumns(Table):
     """Read only. Records of a million rankings would take minutes to make; columns take seconds."""
 
     def read(
-        self, study: str | None = None, simulated: bool = False, purposes: Sequence[Purpose] = ("label",)
+        self,
+        study: str | None = None,
+        simulated: bool = False,
+        purposes: Sequence[Purpose] = ("label",),
+        ranked_by: Annotator | None = None,
     ) -> tuple[Labels, list[str]]:
         """Full rankings that count (see `Rankings.current`), oldest first, and the ids of their comparisons by number.
 
-        Of one study (its id) or of all; those of simulated annotators only if `simulated`. To be called in a snapshot: it
+        Of one study (its id) or of all; those of simulated annotators only if `simulated`; with `ranked_by` of the
+        comparisons that they ranked, their own rankings even if they are simulated. To be called in a snapshot: it
         reads comparisons first and rankings after them.
         """
-        parameters: dict[str, object] = {"study": study, "simulated": int(simulated), "purposes": json.dumps(purposes)}
-        items = self._items(parameters)
+        parameters: dict[str, object] = {
+            "study": study, "simulated": int(simulated), "purposes": json.dumps(purposes),
+            "annotator": ranked_by.id if ranked_by else None,
+        }  # fmt: skip
+        counted = COUNTED + (THEIRS if ranked_by else "")
+        items = self._items(counted, parameters)
         numbers: dict[str, dict[str, int]] = {"comparison": {}, "prompt": {}, "annotator": {}}
         rows: list[tuple[int, int, int, int, float, int, bool]] = []
         tiers: list[list[int]] = []
         shown: list[list[int]] = []
         sql = (
             "SELECT r.comparison, c.prompt, r.annotator, r.active_ms, r.created, r.purpose = 'repeat', r.mode, r.tiers, "
-            f"r.shown {COUNTED} ORDER BY line.rowid"
+            f"r.shown {counted} ORDER BY line.rowid"
         )
         for *keys, active_ms, created, repeat, mode, tiers_json, shown_json in self.store.db.execute(sql, parameters):
             comparison, prompt, annotator = (
@@ -98,11 +109,11 @@ class LabelColumns(Table):
             form[number, : len(rows)] = [of for _, _, _, of in rows]
         return Answers(model, item, form, list(names))
 
-    def _items(self, parameters: dict[str, object]) -> dict[str, list[str]]:
+    def _items(self, counted: str, parameters: dict[str, object]) -> dict[str, list[str]]:
         """Comparison -> its shown items in the record's own order; of the comparisons that are ranked."""
         sql = (
             "SELECT comparison, response FROM comparison_responses "
-            f"WHERE comparison IN (SELECT r.comparison {COUNTED}) AND response = same_as ORDER BY comparison, position"
+            f"WHERE comparison IN (SELECT r.comparison {counted}) AND response = same_as ORDER BY comparison, position"
         )
         items: dict[str, list[str]] = {}
         for comparison, response in self.store.db.execute(sql, parameters):

@@ -1,12 +1,9 @@
-"""Annotators' work: when, how long, and where others ranked the same."""
+"""Annotators' work: when, and how long."""
 
 from typing import Any
 
-from preferences.records import LABELS, Annotator, Ranking, Study
-from preferences.tables.rankings import CURRENT
-from preferences.tables.table import Table, from_row
-
-MINE = f"SELECT comparison FROM current_rankings WHERE kind = 'ranking' AND purpose IN {LABELS} AND annotator = ?"
+from preferences.records import Annotator, Study
+from preferences.tables.table import Table
 
 
 class Work(Table):
@@ -16,15 +13,6 @@ class Work(Table):
         """(when, active milliseconds) of each ranking and skip, oldest first, also of those that were changed later."""
         sql = "SELECT created, active_ms FROM rankings WHERE annotator = ? AND kind != 'withdrawal' ORDER BY created"
         return [(row["created"], row["active_ms"]) for row in self.rows(sql, annotator.id)]
-
-    def shared(self, annotator: Annotator) -> list[Ranking]:
-        """The current rankings, by this annotator and other people, of comparisons that this annotator ranked."""
-        sql = CURRENT + (
-            "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' "
-            f"AND r.purpose IN {LABELS} AND r.comparison IN ({MINE}) "
-            "AND (r.annotator = ? OR NOT a.simulated) ORDER BY line.rowid"
-        )
-        return [from_row(Ranking, row) for row in self.rows(sql, annotator.id, annotator.id)]
 
     def hours(self, study: Study, since: float, until: float) -> list[dict[str, Any]]:
         """Of each annotator who did something in the study in that time: {"annotator" (name), "simulated", "rankings",

@@ -1,5 +1,6 @@
-"""The admins' page: its tables of people and studies, and the section on the quality of labels."""
+"""The admins' tables of people and studies, and the owners' section on the quality of labels."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from preferences import summary
 from preferences.records import Annotator, Comparison, Response, Study
 from preferences.store import Store
 from tests.labeler.conftest import add_account
-from tests.preferences.make import add_policy, add_prompt, answer_of, rank, take
+from tests.preferences.make import add_comparison, add_policy, add_prompt, answer_of, rank, take
 
 DAY = 86_400.0
 MONDAY = 1_800_230_400.0  # 2027-01-18, 00:00 UTC
@@ -76,9 +77,8 @@ def test_people_and_studies_with_the_rankings_that_count(
 
 
 def test_what_the_section_shows(rated: Store) -> None:
-    shown, statistics, annotators, models, places, days, weeks = quality.quality(
-        rated, request(add_account(rated, "adam", "admin"))
-    )
+    rita = request(add_account(rated, "rita", "researcher"))
+    shown, statistics, annotators, models, answers, pairs, places, days, weeks = quality.quality(rated, "main", rita)
     assert shown.visible
     assert statistics[0][:2] == ["Pairwise agreement", f"{5 / 6:.3f}"]
     assert [
@@ -90,8 +90,35 @@ def test_what_the_section_shows(rated: Store) -> None:
     assert [row[0] for row in models] == ["m1", "m2"]
     assert models[0][1] == f"{9 / 12:.3f}"
     assert places.y_lim == weeks.y_lim == [0, 1]  # a cut axis would make small differences look large
-    assert days.y_lim == [0, 4]
+    assert days.y_lim == [0, 4] and answers.y_lim == pairs.y_lim == [0, 12]
+    assert dict(zip(*columns(answers), strict=True)) == {**dict.fromkeys(quality.RANKINGS.values(), 0), "no ties": 12}
+    assert dict(zip(*columns(pairs), strict=True)) == {"put apart": 12, "tied": 0, "not compared": 0}
     assert weeks.visible
+
+
+def columns(plot: Any) -> list[list[Any]]:
+    """What a plot shows, column by column."""
+    return [list(column) for column in zip(*plot.value["data"], strict=True)]
+
+
+def test_a_study_is_chosen_or_all_of_them_are_meant(rated: Store) -> None:
+    """Another study's answers without an order: all bad, nobody could rank, and a skip."""
+    other = rated.studies.create("other")
+    made = [add_comparison(rated, other, f"Other {i}?", ("x", "y")) for i in range(3)]
+    bob = rated.annotators.get("bob")
+    for comparison, said in zip(made, ({"all_bad": True}, {"verdict": "cannot_rank"}, {}), strict=True):
+        lease = rated.queue.lease(comparison.id, bob, comparison.items, 60)
+        act = rated.rankings.submit if "all_bad" in said else rated.rankings.skip
+        act(bob, replace(answer_of(lease, []), **said))
+    rita = request(add_account(rated, "rita", "researcher"))
+    counted = {
+        chosen: dict(zip(*columns(quality.quality(rated, chosen, rita)[4]), strict=True))
+        for chosen in ("main", "other", None)
+    }
+    apart = {"all bad": 1, "cannot rank": 1, "skipped": 1}
+    assert {name: number for name, number in counted["other"].items() if number} == apart
+    assert {name: number for name, number in counted["main"].items() if number} == {"no ties": 12}
+    assert {name: number for name, number in counted[None].items() if number} == {"no ties": 12, **apart}
 
 
 def test_throughput_and_agreement_over_time(rated: Store) -> None:
@@ -101,12 +128,13 @@ def test_throughput_and_agreement_over_time(rated: Store) -> None:
 
 
 def test_nothing_ranked_is_an_empty_section(store: Store) -> None:
-    _, statistics, annotators, models, *plots = quality.quality(store, request(add_account(store, "adam", "admin")))
+    adam = request(add_account(store, "adam", "admin"))
+    _, statistics, annotators, models, *plots = quality.quality(store, None, adam)
     assert statistics[0][1] == "undefined: no comparison was ranked by two annotators"
     assert annotators == models == []
     assert not any(plot.visible for plot in plots)
 
 
-def test_only_admins_may(rated: Store) -> None:
+def test_only_owners_may(rated: Store) -> None:
     with pytest.raises(Forbidden):
-        quality.quality(rated, request(rated.annotators.get("ann")))
+        quality.quality(rated, "main", request(rated.annotators.get("ann")))

@@ -181,6 +181,7 @@ EVENTS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
                 "exclude_annotator",
                 "include_annotator",
                 "invite_people",
+                "quality",
             )
         ],
         (False, False, True),
@@ -188,7 +189,6 @@ EVENTS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
     ("/ops", "people"): (False, False, True),
     ("/ops", "studies"): (False, False, True),
     ("/ops", "policies"): (False, False, True),
-    ("/ops", "quality"): (False, False, True),
     ("/ops", "messages"): (False, False, True),
 }
 

@@ -6,29 +6,48 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from labeler.work import FEWEST_PAIRS, agreement
-from preferences.records import Annotator, Comparison, Ranking
+from labeler.work import FEWEST_PAIRS
+from preferences import summary
+from preferences.records import Annotator, Comparison
 from preferences.store import Store
-from tests.labeler.conftest import Clock
+from tests.labeler.conftest import Clock, add_account
 
-ANN = Annotator("ann", "ann", "annotator")
 DAY = 86_400
 
 
-def made(annotator: str, tiers: list[list[str]], comparison: str = "c") -> Ranking:
-    return Ranking("r", comparison, annotator, "ranking", tiers, [], "n")
+def test_quality_is_what_the_statistics_say(
+    store: Store,
+    accounts: dict[str, Annotator],
+    comparisons: dict[int, Comparison],
+    as_account: Callable[[str], TestClient],
+) -> None:
+    """Ties and what is not compared left out; with its interval, or why it is undefined. Of what counts alone."""
+    people = [accounts["ann"], accounts["bea"], add_account(store, "cem")]
+    ann = as_account("ann")
 
+    def said() -> dict[str, Any]:
+        return dict(ann.get("/api/work").json()["agreement"])
 
-def test_agreement_leaves_out_ties_and_is_of_pairs_by_others() -> None:
-    mine = made("ann", [["a"], ["b"], ["c", "d"]])
-    others = [made("bea", [["a"], ["c"], ["b"], ["d"]]), made("cem", [["a", "b"], ["c"], ["d"]])]
-    # bea: ab, ac, ad, bd alike, bc not; cd is a tie of mine. cem: ac, ad, bc, bd alike; ab a tie of theirs.
-    found = agreement(ANN, [mine, *others])
-    assert (found["n"], found["value"], found["needed"]) == (9, None, FEWEST_PAIRS)
-    twice = [mine, *others, made("ann", [["a"], ["b"]], "d"), made("bea", [["b"], ["a"]], "d")]
-    assert agreement(ANN, twice)["value"] == pytest.approx(8 / 10)
-    low, high = agreement(ANN, twice)["low"], agreement(ANN, twice)["high"]
-    assert low == 0 and high == pytest.approx(8 / 9)
+    assert said() == {"undefined": "nothing", "n": 0, "needed": FEWEST_PAIRS}
+    first, second = comparisons[4], comparisons[6]
+    a, b, c, d = first.items
+    store.rankings.add_imported(people[0], first, [[a], [b], [c, d]])
+    assert said() == {"undefined": "alone", "n": 0, "needed": FEWEST_PAIRS}
+    store.rankings.add_imported(people[1], first, [[a], [c], [b], [d]])
+    store.rankings.add_imported(people[2], first, [[a, b], [c], [d]])
+    # bea: ab, ac, ad, bd alike, bc not; cem: ac, ad, bc, bd alike; the other three pairs are ties of one of two.
+    assert said() == {"undefined": "few", "n": 9, "needed": FEWEST_PAIRS}
+    best, *middle, worst = second.items
+    for person, tiers in ((people[0], [[best], middle, [worst]]), (people[1], [[worst], middle, [best]])):
+        store.rankings.add_imported(person, second, tiers, mode="best-worst")
+    found = said()
+    assert (found["value"], found["n"]) == (pytest.approx(8 / 18), 18)
+    assert found == summary.agreement(store)["by_annotator"]["ann"]["agreement"]
+    robot = add_account(store, "robot", simulated=True)
+    store.rankings.add_imported(robot, first, [[d], [c], [b], [a]])
+    assert said() == found  # what a program says is no measure of a person
+    store.exclusions.exclude(store.studies.default(), people[0], "tired", "adam")
+    assert said()["undefined"] == "nothing"
 
 
 def answer(client: TestClient, active_ms: int, backwards: bool = False, skip: bool = False) -> dict[str, Any]:
@@ -55,7 +74,7 @@ def test_counts_hours_and_days(clock: Clock, ann: TestClient) -> None:
     assert (work["counts"]["mine"], work["counts"]["mine_today"]) == (3, 1)
     assert len(work["days"]) == 14
     assert [(day["rankings"], day["seconds"]) for day in work["days"] if day["rankings"]] == [(1, 120), (2, 40)]
-    assert work["agreement"]["value"] is None
+    assert work["agreement"]["undefined"] == "alone"
     ann.post("/api/undo", json={"nonce": "nonce-of-undo"})
     assert ann.get("/api/work").json()["seconds"]["all"] == 220  # it was worked, whatever became of it
 
