@@ -78,8 +78,7 @@ def push(
 
     Raises RankloopError if it would be empty or the hub refuses.
     """
-    from huggingface_hub import DatasetCard, DatasetCardData
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import DatasetCard, DatasetCardData, errors
 
     with (
         source.store.snapshot(), pictured(source) as taken,
@@ -93,7 +92,8 @@ def push(
             metadata = {**vars(made.data), **vars(ours.data)}
             ours.data = DatasetCardData(**{key: value for key, value in metadata.items() if value is not None})
             ours.push_to_hub(repository, repo_type="dataset")
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        # HTTPError is the network's: no answer, or half of one.
+        except (errors.HTTPError, errors.HFValidationError, OSError, ValueError) as error:  # type: ignore[attr-defined]
             reason = " ".join(str(error).split())
             raise RankloopError(
                 f"{repository} cannot be pushed to ({reason}); check the name, and log in with `hf auth login`."
