@@ -100,7 +100,7 @@ def import_prompts(store: Store, study: Study, path: Path, heldout: float = 0.1,
     done = Imported()
 
     def convert(value: Any) -> dict[str, Any]:
-        record: dict[str, Any] = as_prompt(pictures.place(value))
+        record: dict[str, Any] = pictures.place(as_prompt(value))
         check_prompt(record)
         return record
 

@@ -195,6 +195,16 @@ def test_others_vision_data_come_in(tmp_path: Path) -> None:
     assert [image.id for image in files.take()] == [image_of(picture()).id]
 
 
+def test_a_prompt_of_any_name_may_have_pictures(store: Store, study: Study, tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(picture())
+    records = [{name: f"Which {name}?", "images": ["cat.png"]} for name in ("prompt", "question", "text")]
+    import_prompts(store, study, write_lines(tmp_path / "in.jsonl", records), 0.0)
+    named = reference(image_of(picture()).id)
+    assert {prompt.messages[0]["content"] for prompt in store.prompts.all()} == {
+        f"Which {name}?\n\n{named}" for name in ("prompt", "question", "text")
+    }
+
+
 @pytest.mark.parametrize(
     ("record", "sentence"),
     [
