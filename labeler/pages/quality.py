@@ -134,7 +134,7 @@ def by_day(days: dict[int, int]) -> pd.DataFrame:
 
 def value(found: Statistic) -> str:
     """The number, or why there is none."""
-    return f"undefined: {found['undefined']}" if "undefined" in found else f"{found['value']:.3f}"
+    return f"undefined, because {found['undefined']}" if "undefined" in found else f"{found['value']:.3f}"
 
 
 def interval(found: Statistic) -> str:
@@ -144,7 +144,7 @@ def interval(found: Statistic) -> str:
 
 def both(found: Statistic) -> str:
     """The number and its interval in one cell."""
-    return "-" if "undefined" in found else f"{value(found)} ({interval(found)}, n={found['n']})"
+    return value(found) if "undefined" in found else f"{value(found)} ({interval(found)}, n={found['n']})"
 
 
 def count(found: Statistic) -> str:

@@ -83,7 +83,7 @@ def test_what_the_section_shows(rated: Store) -> None:
     assert statistics[0][:2] == ["Pairwise agreement", f"{5 / 6:.3f}"]
     assert [
         "Self-consistency",
-        "undefined: no annotator has ranked a comparison a second time, as a hidden repeat",
+        "undefined, because no annotator has ranked a comparison a second time, as a hidden repeat",
     ] in [row[:2] for row in statistics]
     assert [row[:2] for row in annotators] == [["ann", "6"], ["bob", "6"]]
     assert annotators[0][5:] == ["60", "0"]
@@ -130,7 +130,7 @@ def test_throughput_and_agreement_over_time(rated: Store) -> None:
 def test_nothing_ranked_is_an_empty_section(store: Store) -> None:
     adam = request(add_account(store, "adam", "admin"))
     _, statistics, annotators, models, *plots = quality.quality(store, None, adam)
-    assert statistics[0][1] == "undefined: no comparison was ranked by two annotators"
+    assert statistics[0][1] == "undefined, because no comparison was ranked by two annotators"
     assert annotators == models == []
     assert not any(plot.visible for plot in plots)
 
