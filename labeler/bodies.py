@@ -123,8 +123,9 @@ class SettingsBody(Body):
 
 
 class VersionBody(Body):
-    """Which version of a text was read, or is agreed to."""
+    """Which version of a text of a study was read, or is agreed to; without `study` the one that is worked in first."""
 
+    study: Ident | None = None
     version: Annotated[int, Field(ge=1, le=2**31)]
 
 
@@ -134,10 +135,13 @@ class RemarkBody(Body):
     text: Annotated[Reason, AfterValidator(_not_blank)]
     nonce: Nonce
     comparison: Ident | None = None
+    study: Ident | None = None
 
 
 class OwnPromptBody(Body):
     """A prompt that the annotator wants answers to."""
+
+    study: Ident | None = None
 
     text: Annotated[Text, Field(max_length=4000), AfterValidator(_not_blank)]
     nonce: Nonce

@@ -10,7 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from labeler.accounts import Forbidden, token_hash
-from preferences.errors import RankloopError
+from preferences.errors import BadRecord, RankloopError
+from preferences.exchange.checks import check_prompt
+from preferences.exchange.importing import as_prompt
 from preferences.plan import BadPlan
 from preferences.records import Annotator, Role, Study
 from preferences.store import Store
@@ -56,6 +58,23 @@ def names_in(pasted: str) -> list[str]:
     if len(unique) > MOST_INVITED:
         raise BadName(f"These are {len(unique)} names; invite at most {MOST_INVITED} at once.")
     return unique
+
+
+def prompts_in(pasted: str) -> list[dict[str, Any]]:
+    """The prompts of a paste, one a line: a text, or a record as in a file of prompts. Raises BadRecord."""
+    found = []
+    for number, line in enumerate(pasted.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = as_prompt(json.loads(line) if line.lstrip().startswith("{") else {"prompt": line.strip()})
+            check_prompt(record)
+            if any("images" in message for message in [record, *record["messages"]]):
+                raise ValueError("pictures come with a file: labeler import prompts FILE")
+        except ValueError as error:
+            raise BadRecord(f"Line {number} of the prompts: {error}; correct it.") from error
+        found.append(record)
+    return found
 
 
 def invite(

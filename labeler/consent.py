@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from labeler.account import Account
 from labeler.bodies import VersionBody
 from labeler.markup import render
+from labeler.studies import StudyId, study_of
 from preferences.errors import UnknownName
 from preferences.records import Annotator, Study
 from preferences.store import Store
@@ -23,8 +24,8 @@ def consent_api(store: Store) -> APIRouter:
     api = APIRouter(prefix="/api")
 
     @api.get("/consent")
-    def consent(account: Account) -> dict[str, Any]:
-        text = store.studies.consent(store.studies.default())
+    def consent(account: Account, study: StudyId = None) -> dict[str, Any]:
+        text = store.studies.consent(study_of(store, account, study))
         if text is None:
             return {"version": 0, "created": None, "html": "", "at": None}
         at = store.annotators.consented(account, text)
@@ -32,7 +33,7 @@ def consent_api(store: Store) -> APIRouter:
 
     @api.post("/consent")
     def agree(body: VersionBody, account: Account) -> dict[str, Any]:
-        text = store.studies.consent(store.studies.default())
+        text = store.studies.consent(study_of(store, account, body.study))
         if text is None or text.version != body.version:
             raise UnknownName("The text has changed since you read it; load the page again.")
         return {"saved": store.annotators.give_consent(account, text)}

@@ -8,6 +8,7 @@ from labeler.account import Account
 from labeler.accounts import Forbidden
 from labeler.assignment import LEASE_SECONDS, arrange
 from labeler.bodies import OwnPromptBody
+from labeler.studies import study_of
 from labeler.tasks import leased_json, next_json
 from preferences.errors import NotReady, UnknownName
 from preferences.records import Annotator, Job
@@ -38,7 +39,7 @@ def own_prompt_api(store: Store) -> APIRouter:
 
 def _ask(store: Store, account: Annotator, body: OwnPromptBody) -> Job:
     """The job of a new prompt; the one that is under way if the annotator has one with that nonce."""
-    study = store.studies.default()
+    study = study_of(store, account, body.study)
     if not study.plan.get("own_prompts"):
         raise Forbidden("This study does not take prompts of annotators.")
     with store.write():

@@ -8,11 +8,16 @@ from labeler.assignment import LEASE_SECONDS, SPARE, arrange, choose
 from labeler.consent import consent_due
 from labeler.gold import feedback_json
 from labeler.markup import render
+from labeler.studies import studies_of
 from labeler.topics import warnings_of
 from preferences.answers import mode_of, options_of
 from preferences.records import Annotator, Comparison, Lease, Message, Offer, Pick, Ranking, Study
 from preferences.store import Store
 from preferences.tables.supply import midnight
+
+# Why no study has anything for an annotator; of several reasons the one that stands first is said: "others": what waits
+# is for others; "excluded", "quota", "unqualified": see `Supply.refusal`.
+RESTS = ("quota", "others", "unqualified", "excluded", "empty")
 
 Chooser = Callable[[Offer], Pick | None]
 Arranger = Callable[[Comparison], list[str]]
@@ -56,7 +61,7 @@ def responses_json(store: Store, order: list[str]) -> list[dict[str, str]]:
 
 
 def next_json(store: Store, annotator: Annotator) -> dict[str, Any]:
-    """{"task", "progress", "state", "now"}: leases the next comparison to the annotator, or renews what they hold."""
+    """{"task", "progress", "study", "state", "now"}: leases the next comparison to the annotator, or renews their lease."""
     return _page_json(store, annotator, *_take(store, annotator))
 
 
@@ -73,33 +78,34 @@ def answered_json(store: Store, annotator: Annotator, act: Callable[[], Ranking]
     return answered | ({"feedback": feedback} if feedback else {})
 
 
-def _take(store: Store, annotator: Annotator) -> tuple[Study, Lease | None, str]:
-    """The study, the annotator's lease in it, and why there is none."""
-    study = store.studies.default()
-    bar = _bar(store, annotator, study)
-    if bar:
-        return study, None, bar
-    lease = store.queue.take(study, annotator, *_choice(annotator), LEASE_SECONDS)
-    return study, lease, "ranking" if lease else _rest(store, study, annotator)
+def _take(store: Store, annotator: Annotator) -> tuple[Study | None, Lease | None, str]:
+    """The first of the annotator's studies that has something for them, their lease in it, and else why there is none.
 
-
-def _bar(store: Store, annotator: Annotator, study: Study) -> str | None:
-    """Why nothing of the study may be given to the annotator now: "paused", "consent"; or None."""
-    if study.status != "active":
-        return "paused"
-    return "consent" if consent_due(store, annotator, study) else None
+    A study whose consent text they have not agreed to asks for that before the next study is looked at.
+    """
+    studies, rests = studies_of(store, annotator), []
+    for study in studies:
+        if consent_due(store, annotator, study):
+            return study, None, "consent"
+        lease = store.queue.take(study, annotator, *_choice(annotator), LEASE_SECONDS)
+        if lease:
+            return study, lease, "ranking"
+        rests.append(_rest(store, study, annotator))
+    if not studies:
+        return None, None, "empty" if store.studies.default().status == "active" else "paused"
+    return studies[0], None, min(rests, key=RESTS.index)
 
 
 def _rest(store: Store, study: Study, annotator: Annotator) -> str:
-    """Why there is nothing: "excluded", "quota", "unqualified"; "others" if what waits is for others; "empty"."""
+    """Why the study has nothing for them: one of RESTS."""
     refusal = store.queue.refusal(study, annotator)
     return refusal or ("others" if store.queue.waiting(study) else "empty")
 
 
 def ahead_json(store: Store, annotator: Annotator) -> dict[str, Any]:
     """{"task"}: what comes after the task in hand, leased already, or None."""
-    study = store.studies.default()
-    if _bar(store, annotator, study):
+    study = next(iter(studies_of(store, annotator)), None)
+    if study is None or consent_due(store, annotator, study):
         return {"task": None}
     lease = store.queue.take_ahead(study, annotator, *_choice(annotator), LEASE_SECONDS, SPARE)
     return {"task": task_json(store, annotator, lease) if lease else None}
@@ -107,7 +113,8 @@ def ahead_json(store: Store, annotator: Annotator) -> dict[str, Any]:
 
 def leased_json(store: Store, annotator: Annotator, lease: Lease) -> dict[str, Any]:
     """The page of a comparison that an undo or an edit has leased again."""
-    return _page_json(store, annotator, store.studies.default(), lease, "ranking")
+    study = store.studies.get(store.comparisons.get(lease.comparison).study)
+    return _page_json(store, annotator, study, lease, "ranking")
 
 
 def _choice(annotator: Annotator) -> tuple[Chooser, Arranger]:
@@ -117,10 +124,20 @@ def _choice(annotator: Annotator) -> tuple[Chooser, Arranger]:
     )
 
 
-def _page_json(store: Store, annotator: Annotator, study: Study, lease: Lease | None, state: str) -> dict[str, Any]:
+def progress_json(store: Store, annotator: Annotator) -> dict[str, int]:
+    """What the annotator has done, and the others in the studies that the annotator works in."""
+    studies = store.studies.open_to(annotator)
+    active = [study for study in studies if study.status == "active"]
+    return store.rankings.progress(annotator, active or studies, midnight(store.clock()))
+
+
+def _page_json(
+    store: Store, annotator: Annotator, study: Study | None, lease: Lease | None, state: str
+) -> dict[str, Any]:
     return {
         "task": task_json(store, annotator, lease) if lease else None,
-        "progress": store.rankings.progress(annotator, study, midnight(store.clock())),
+        "progress": progress_json(store, annotator),
+        "study": study.id if study else None,
         "state": state,
         "now": store.clock(),
     }

@@ -10,12 +10,13 @@ PLAN = "content_warnings"  # of a study's plan: tag -> what to say of it
 AVOID = "avoid"  # of an annotator's settings: list of tags
 
 
-def topics_json(study: Study, annotator: Annotator) -> list[dict[str, Any]]:
-    """[{"tag", "text", "avoided"}] of the study."""
+def topics_json(studies: Sequence[Study], annotator: Annotator) -> list[dict[str, Any]]:
+    """[{"tag", "text", "avoided"}] of those studies; of a topic that several name, what the first says of it."""
     avoided = annotator.settings.get(AVOID, [])
-    return [
-        {"tag": tag, "text": text or tag, "avoided": tag in avoided} for tag, text in study.plan.get(PLAN, {}).items()
-    ]
+    topics: dict[str, str] = {}
+    for study in studies:
+        topics = {**study.plan.get(PLAN, {}), **topics}
+    return [{"tag": tag, "text": text or tag, "avoided": tag in avoided} for tag, text in topics.items()]
 
 
 def warnings_of(study: Study, tags: Sequence[str]) -> list[str]:

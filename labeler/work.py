@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from labeler.account import Account
+from labeler.tasks import progress_json
 from preferences.records import Annotator
 from preferences.store import Store
 from preferences.summary import own_agreement
@@ -43,7 +44,7 @@ def work_json(store: Store, annotator: Annotator) -> dict[str, Any]:
         seconds[when.date()] += active
     days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
     return {
-        "counts": store.rankings.progress(annotator, store.studies.default(), began),
+        "counts": progress_json(store, annotator),
         "seconds": {
             "today": seconds[today],
             "week": sum(seconds[day] for day in days[-7:]),

@@ -249,6 +249,16 @@ def m005_counters_gold_invites(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m006_annotators_of_studies(db: Database) -> None:
+    # A study without a row here is open to everybody.
+    db.execute(
+        """CREATE TABLE study_annotators (
+        study TEXT NOT NULL REFERENCES studies (id), annotator TEXT NOT NULL REFERENCES annotators (id),
+        PRIMARY KEY (study, annotator)) STRICT, WITHOUT ROWID"""
+    )
+
+
 def unknown_migrations(db: Database) -> set[str]:
     """Names applied to `db` that this version does not know: the mark of a newer version."""
     known = {migration.name for migration in migrations.pending(Database(memory=True))}

@@ -76,6 +76,8 @@ class Asked:
     """A Markdown file: what annotators agree to before their first task; an empty one asks them no more."""
     policies: tuple[str, ...] = ()
     """Names or ids of the policies that answer from now on."""
+    annotators: tuple[str, ...] | None = None
+    """Names of the annotators to whom the study is limited; without a name it is open to everybody."""
     prompts: Path | None = None
     """A file of prompts to import into the study."""
     heldout: float = 0.1
@@ -95,8 +97,10 @@ class Asked:
         return {name: read_text(path) for name, path in given.items() if path}
 
     def finish(self, store: Store, study: StudyRecord, texts: dict[str, str]) -> None:
-        """Texts, policies and prompts; inside the transaction that makes or edits the study."""
+        """Texts, policies, annotators and prompts; inside the transaction that makes or edits the study."""
         policies = [store.policies.get(name) for name in self.policies]
+        if self.annotators is not None:
+            store.studies.set_annotators(study, [store.annotators.get(name) for name in self.annotators])
         if "guideline" in texts:
             store.studies.set_guideline(study, texts["guideline"])
         if "consent" in texts:
@@ -231,6 +235,7 @@ def study_json(store: Store, study: StudyRecord) -> dict[str, Any]:
         "mode": study.mode,
         "plan": study.plan,
         "policies": [policy.name for policy in store.studies.sampling_policies(study)],
+        "annotators": [annotator.name for annotator in store.studies.annotators(study)],
         "waiting": store.queue.waiting(study),
         "guideline": guideline.version if (guideline := store.studies.guideline(study)) else None,
         "consent": consent.version if (consent := store.studies.consent(study)) else None,

@@ -10,7 +10,7 @@ import gradio as gr
 
 from labeler.accounts import OWNERS, require
 from labeler.board import BASE_SCRIPTS, Drawn, static
-from labeler.care import invite, plan_of
+from labeler.care import invite, plan_of, prompts_in
 from labeler.pages import quality
 from labeler.pages.header import Header
 from preferences.errors import RankloopError
@@ -25,6 +25,7 @@ QUIET = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 FREE: dict[str, Any] = {"allow_custom_value": True}
 MANY: dict[str, Any] = {"multiselect": True, **FREE}
 NEW = "A new study"
+HELDOUT = 0.1  # of new prompts
 
 
 class Downloads(Drawn):
@@ -54,6 +55,8 @@ def build_study(store: Store) -> gr.Blocks:
             guidelines = gr.Textbox(label="Guidelines (Markdown); a changed text is a new version", lines=6)
             consent = gr.Textbox(label="Consent text (Markdown); empty: nobody is asked", lines=3)
             policies = gr.Dropdown(label="Policies that answer", choices=[], **MANY)
+            limited = gr.Dropdown(label="Annotators who may work in it; empty: everybody", choices=[], **MANY)
+            prompts = gr.Textbox(label="Prompts to add, one a line", info="A tenth of them is held out", lines=4)
             save = gr.Button("Save", variant="primary")
             with gr.Row():
                 pause, resume, close = gr.Button("Pause"), gr.Button("Resume"), gr.Button("Close")
@@ -77,7 +80,7 @@ def build_study(store: Store) -> gr.Blocks:
             requeue = gr.Button("Rank again what is older than the guidelines")
             gr.Markdown("Downloads are of this moment; the study goes on.")
             Downloads()
-        form = [name, mode, k, plan, guidelines, consent, policies]
+        form = [name, mode, k, plan, guidelines, consent, policies, limited, prompts]
         shown = [said, table, chosen, *form[1:], people, who]
         page.load(MethodType(look, store), None, shown, **QUIET)
         with gr.Tab("Quality"):
@@ -111,7 +114,8 @@ def choose(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
 
 def save_study(
     store: Store, chosen: str | None, name: str | None, mode: str | None, k: float | None, plan: str | None,
-    guidelines: str | None, consent: str | None, policies: list[str] | None, request: gr.Request,
+    guidelines: str | None, consent: str | None, policies: list[str] | None, limited: list[str] | None,
+    prompts: str | None, request: gr.Request,
 ) -> list[Any]:  # fmt: skip
     """Make a new study or change the chosen one, whole or not at all."""
     account = require(store, request.username, *OWNERS)
@@ -130,9 +134,12 @@ def save_study(
             wanted = [store.policies.get(policy) for policy in policies or []]
             if wanted and wanted != store.studies.sampling_policies(study):
                 store.studies.set_sampling_policies(study, wanted)
+            people = [store.annotators.get(annotator) for annotator in limited or []]
+            store.studies.set_annotators(study, people, account.id)
+            added = store.studies.add_prompts(study, store.prompts.add(prompts_in(prompts or ""), HELDOUT))
     except RankloopError as error:
         return show(store, chosen, str(error), fill=False)
-    return show(store, study.name, f"Study {study.name} is saved.")
+    return show(store, study.name, f"Study {study.name} is saved{f', with {added} new prompts' if added else ''}.")
 
 
 def pause_study(store: Store, chosen: str | None, request: gr.Request) -> list[Any]:
@@ -219,22 +226,25 @@ def show(store: Store, chosen: str | None, said: str, fill: bool = True) -> list
     names = [study.name for study in store.studies.all()]
     study = store.studies.get(chosen) if chosen in names else None
     menu = gr.Dropdown(choices=[NEW, *names], value=study.name if study else NEW, **FREE)
-    form = form_of(store, study) if fill else [gr.skip()] * 6
+    form = form_of(store, study) if fill else [gr.skip()] * 8
     people = people_of(store, study)
     choices = [row[0] for row in people]
     return [said, studies_of(store), menu, *form, people, gr.Dropdown(choices=choices, value=None, **FREE)]
 
 
 def form_of(store: Store, study: Study | None) -> list[Any]:
-    """Mode, K, plan, guidelines, consent and policies of a study, or what a new one starts from."""
+    """Mode, K, plan, guidelines, consent, policies and annotators of a study, or what a new one starts from; no prompts."""
     policies = [policy.name for policy in store.policies.all()]
+    people = [annotator.name for annotator in store.annotators.all() if not annotator.simulated]
     if study is None:
-        return [MODES[0], 4, "", "", "", gr.Dropdown(choices=policies, value=[], **MANY)]
+        empty = [gr.Dropdown(choices=choices, value=[], **MANY) for choices in (policies, people)]
+        return [MODES[0], 4, "", "", "", *empty, ""]
     guideline, consent = store.studies.guideline(study), store.studies.consent(study)
     answering = [policy.name for policy in store.studies.sampling_policies(study)]
     return [
         study.mode, study.k, plan_text(study), guideline.text if guideline else "", consent.text if consent else "",
         gr.Dropdown(choices=policies, value=answering, **MANY),
+        gr.Dropdown(choices=people, value=[one.name for one in store.studies.annotators(study)], **MANY), "",
     ]  # fmt: skip
 
 

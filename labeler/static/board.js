@@ -108,13 +108,14 @@ class Board {
     this.postponed = null;
     this.frame.progress.replaceChildren(...drawProgress(next.progress));
     this.root.dataset.state = next.state;
+    this.tools.enter(next.study);
     this.ahead = null;
     if (next.task) return this.showTask(next.task, next.now);
     this.task = this.desk = null;
     this.lease.stop();
     this.frame.lanes.replaceChildren();
     this.refresh();
-    if (next.state === "consent") return void drawConsent(this.frame.stage, () => this.load().then(() => this.tools.offerTour()));
+    if (next.state === "consent") return void drawConsent(this.frame.stage, next.study, () => this.load().then(() => this.tools.offerTour()));
     this.frame.stage.replaceChildren(drawRest(next.state));
     return this.later(() => this.poll(), POLL_MS);
   }

@@ -1,13 +1,13 @@
 // What an annotator agrees to before the first task.
 
-/** Draw the consent text into `stage`; `agreed()` is called once the server has noted it. */
-async function drawConsent(stage, agreed) {
-  const reply = await request("/api/consent");
+/** Draw the consent text of a study into `stage`; `agreed()` is called once the server has noted it. */
+async function drawConsent(stage, study, agreed) {
+  const reply = await request("/api/consent" + ofStudy(study));
   if (reply.status !== 200) return;
   const consent = reply.data;
   const failed = make("p", { class: "rb-failed", role: "alert" });
   const agree = async () => {
-    const answer = await request("/api/consent", { version: consent.version });
+    const answer = await request("/api/consent", { study, version: consent.version });
     if (answer.status === 200) return agreed();
     failed.textContent = t("consent.failed", { error: errorText(answer) });
     return undefined;

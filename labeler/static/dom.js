@@ -70,6 +70,11 @@ async function request(path, body) {
   }
 }
 
+/** The end of an address that is about a study (its id; null: the one that is worked in first). */
+function ofStudy(study) {
+  return study ? `?study=${encodeURIComponent(study)}` : "";
+}
+
 /** No answer, or one that says "not now". */
 function isOutage(reply) {
   return reply.status === 0 || reply.status >= 500 || reply.status === 429 || reply.status === 408;

@@ -1,8 +1,10 @@
 // The study's guidelines in a panel beside the board: they can stay open while one ranks.
 
 class Guidelines {
-  constructor(root) {
+  /** `study()`: the id of the study that is worked in. */
+  constructor(root, study) {
     this.root = root;
+    this.study = study;
     this.seen = 0;
     this.button = make("button", { type: "button", class: "rb-quiet rb-guide-open", "aria-expanded": "false", title: t("guidelines.openTitle"), onclick: () => this.toggle() },
       t("guidelines.open"));
@@ -18,6 +20,12 @@ class Guidelines {
         make("button", { type: "button", class: "rb-quiet", onclick: () => this.close() }, t("guidelines.close"))),
       this.version, this.search, this.found, this.changes, this.text);
     this.panel.addEventListener("keydown", (event) => event.key === "Escape" && (event.stopPropagation(), this.close()));
+  }
+
+  /** Another study is worked in from now on. */
+  enter(known) {
+    this.know(known);
+    if (!this.panel.hidden) this.read();
   }
 
   /** {version, seen}: whether there is something to read that was not read. */
@@ -36,7 +44,11 @@ class Guidelines {
     this.root.classList.add("rb-beside");
     this.button.setAttribute("aria-expanded", "true");
     this.title.focus();
-    const reply = await request("/api/guidelines");
+    return this.read();
+  }
+
+  async read() {
+    const reply = await request("/api/guidelines" + ofStudy(this.study()));
     if (reply.status !== 200) return this.text.replaceChildren(t("guidelines.failed", { error: errorText(reply) }));
     this.draw(reply.data);
     if (reply.data.version > reply.data.seen) this.noteSeen(reply.data.version);
@@ -64,7 +76,7 @@ class Guidelines {
   }
 
   async noteSeen(version) {
-    const reply = await request("/api/guidelines", { version });
+    const reply = await request("/api/guidelines", { study: this.study(), version });
     if (reply.status === 200) this.know({ version, seen: version });
   }
 

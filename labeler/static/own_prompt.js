@@ -4,8 +4,9 @@ const OWN_POLL_MS = 1500;
 const NO_WORKER_SECONDS = 60;
 
 class OwnPrompt {
-  /** `show(next)`: show the comparison of the answers. */
-  constructor(show) {
+  /** `study()`: the id of the study that is worked in; `show(next)`: show the comparison of the answers. */
+  constructor(study, show) {
+    this.study = study;
     this.onRank = show;
     this.text = make("textarea", { rows: "5", maxlength: "4000", dir: "auto", required: true, "aria-label": t("own.text") });
     this.form = make("form", { onsubmit: (event) => (event.preventDefault(), this.send()) },
@@ -37,7 +38,7 @@ class OwnPrompt {
   async send() {
     const text = this.text.value.trim().toWellFormed();
     if (!text) return this.text.focus();
-    const reply = await request("/api/own_prompts", { text, nonce: this.nonce });
+    const reply = await request("/api/own_prompts", { text, nonce: this.nonce, study: this.study() });
     if (reply.status !== 200) return void (this.state.textContent = t("own.failed", { error: errorText(reply) }));
     this.job = reply.data.job;
     this.form.hidden = true;

@@ -1,7 +1,7 @@
 // A message to the study's owner, about the comparison that is shown or in general.
 
-/** `comparison()`: the id of what is shown, if anything is; `say(text)`: tell the annotator that it was sent. */
-function remarkDialog(comparison, say) {
+/** `comparison()`, `study()`: the ids of what is shown, if anything is; `say(text)`: tell the annotator that it was sent. */
+function remarkDialog(comparison, study, say) {
   let nonce = "";
   const text = make("textarea", { rows: "5", maxlength: "2000", dir: "auto", required: true, "aria-label": t("remark.text") });
   const about = make("input", { type: "checkbox", checked: true });
@@ -14,7 +14,7 @@ function remarkDialog(comparison, say) {
   const box = dialog(t("remark.title"), form);
 
   async function send() {
-    const body = { text: text.value.trim().toWellFormed(), nonce, comparison: about.checked ? comparison() ?? null : null };
+    const body = { text: text.value.trim().toWellFormed(), nonce, comparison: about.checked ? comparison() ?? null : null, study: study() };
     if (!body.text) return text.focus();
     const reply = await request("/api/remark", body);
     if (reply.status !== 200) return void (failed.textContent = t("remark.failed", { error: errorText(reply) }));

@@ -5,12 +5,13 @@ class Tools {
   constructor(board, account) {
     this.board = board;
     const { root } = board;
-    this.guidelines = new Guidelines(root);
+    this.study = undefined;
+    this.guidelines = new Guidelines(root, () => this.study);
     this.compare = compareDialog();
     this.height = new CardHeight(root);
     this.tour = tourDialog();
-    this.remark = remarkDialog(() => board.task?.comparison, (text) => this.say(text));
-    this.own = new OwnPrompt((next) => board.show(next));
+    this.remark = remarkDialog(() => board.task?.comparison, () => this.study, (text) => this.say(text));
+    this.own = new OwnPrompt(() => this.study, (next) => board.show(next));
     this.settings = settingsDialog(account, (languageChanged) => this.settingsSaved(languageChanged));
     this.warning = new Warning(board, () => this.settings.open());
     this.menu = this.drawMenu();
@@ -44,15 +45,22 @@ class Tools {
     if (desk) this.compare.open(desk.task.responses, desk.current);
   }
 
-  /** What the study offers, and on the first visit how it works. */
-  async start(tourSeen) {
-    const reply = await request("/api/study");
-    if (reply.status !== 200) return;
-    this.guidelines.know(reply.data.guidelines);
-    this.settings.know(reply.data);
-    this.ownItem.hidden = !reply.data.own_prompts;
+  /** On the first visit: how it works. */
+  start(tourSeen) {
     this.tourSeen = tourSeen ?? false;
     this.offerTour();
+  }
+
+  /** What is shown is of this study (its id, null for none): learn what the study offers, unless that is known. */
+  async enter(study) {
+    if (study === this.study) return;
+    this.study = study;
+    const reply = await request("/api/study" + ofStudy(study));
+    if (study !== this.study) return;
+    if (reply.status !== 200) return void (this.study = undefined);
+    this.guidelines.enter(reply.data.guidelines);
+    this.settings.know(reply.data);
+    this.ownItem.hidden = !reply.data.own_prompts;
   }
 
   /** Show the tour to somebody who has not seen it and has a task, unless something else is open. */

@@ -97,6 +97,16 @@ class Queue(Supply):
         )  # fmt: skip
         return [from_row(Lease, row) for row in found]
 
+    def study_in_hand(self, annotator: Annotator) -> str | None:
+        """The id of the study whose comparison the annotator was given first of those that they hold, or None."""
+        row = self.row(
+            "SELECT c.study FROM leases AS l JOIN comparisons AS c ON c.id = l.comparison "
+            "WHERE l.annotator = ? AND l.released IS NULL AND l.expires > ? ORDER BY l.rowid LIMIT 1",
+            annotator.id,
+            self.store.clock(),
+        )
+        return row["study"] if row else None
+
     def renew(self, lease: Lease, seconds: float) -> Lease:
         """The same lease, ending `seconds` from now."""
         with self.store.write() as db:

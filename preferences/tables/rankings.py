@@ -205,19 +205,19 @@ class Rankings(Table):
         sql = STANDING + "WHERE r.annotator = ? ORDER BY line.rowid DESC LIMIT ? OFFSET ?"
         return [from_row(Ranking, row) for row in self.rows(sql, annotator.id, limit, offset)]
 
-    def progress(self, annotator: Annotator, study: Study, since: float) -> dict[str, int]:
+    def progress(self, annotator: Annotator, studies: Sequence[Study], since: float) -> dict[str, int]:
         """{"mine", "mine_today", "team", "waiting"}.
 
-        What this annotator has ranked (ever; since that time) and what all have in the study, repeats and gold included,
-        so that nobody can tell these by the numbers; comparisons that still want a label.
+        What this annotator has ranked (ever; since that time) and what all have in those studies, repeats and gold
+        included, so that nobody can tell these by the numbers; comparisons that still want a label there.
         """
         today = "SELECT count(*) FROM standing_rankings WHERE kind = 'ranking' AND annotator = ? AND created >= ?"
         mine = "SELECT coalesce(sum(rankings), 0) FROM tallies WHERE annotator = ?"
         return {
             "mine": self.number(mine, annotator.id),
             "mine_today": self.number(today, annotator.id, since),
-            "team": self.store.queue.team(study),
-            "waiting": self.store.queue.waiting(study),
+            "team": sum(map(self.store.queue.team, studies)),
+            "waiting": sum(map(self.store.queue.waiting, studies)),
         }
 
     def _answer(self, annotator: Annotator, answer: Answer, kind: RankingKind) -> Ranking:

@@ -7,7 +7,7 @@ from typing import Any
 
 from preferences.errors import NameTaken, RankloopError, UnknownName
 from preferences.plan import Plan
-from preferences.records import ConsentText, Guideline, Policy, Prompt, Study, content_id
+from preferences.records import Annotator, ConsentText, Guideline, Policy, Prompt, Study, content_id
 from preferences.tables.table import Table, from_row, to_row
 
 MODES = ("ranking", "best-worst", "pairwise")
@@ -91,6 +91,31 @@ class Studies(Table):
     def all(self) -> list[Study]:
         """Every study, oldest first."""
         return [from_row(Study, row) for row in self.rows("SELECT * FROM studies ORDER BY created, name")]
+
+    def open_to(self, annotator: Annotator) -> list[Study]:
+        """The studies, also those that are paused or closed, that the annotator may work in, oldest first."""
+        sql = (
+            "SELECT * FROM studies AS s WHERE NOT EXISTS (SELECT 1 FROM study_annotators WHERE study = s.id) OR EXISTS "
+            "(SELECT 1 FROM study_annotators WHERE study = s.id AND annotator = ?) ORDER BY created, name"
+        )
+        return [from_row(Study, row) for row in self.rows(sql, annotator.id)]
+
+    def annotators(self, study: Study) -> list[Annotator]:
+        """Those to whom the study is limited, by name; none if everybody may work in it."""
+        sql = (
+            "SELECT a.* FROM annotators AS a JOIN study_annotators ON annotator = a.id WHERE study = ? ORDER BY a.name"
+        )
+        return [from_row(Annotator, row) for row in self.rows(sql, study.id)]
+
+    def set_annotators(self, study: Study, annotators: Iterable[Annotator], actor: str = "") -> None:
+        """Limit the study to those; to none: open it to everybody. What others hold of it they may finish."""
+        wanted = sorted({annotator.id for annotator in annotators})
+        with self.store.write() as db:
+            if wanted == sorted(annotator.id for annotator in self.annotators(study)):
+                return
+            db.execute("DELETE FROM study_annotators WHERE study = ?", [study.id])
+            self.insert("study_annotators", [{"study": study.id, "annotator": ident} for ident in wanted])
+            self.store.events.add(actor, "study annotators", study.id, {"annotators": wanted})
 
     def default(self) -> Study:
         """The oldest active study; made with K=4 if there is none at all."""

@@ -35,7 +35,7 @@ def answer(task: Json, nonce: str = "nonce-0001", **fields: Any) -> Json:
 def test_next_gives_a_task_and_nothing_else(ann: TestClient, store: Store, accounts: dict[str, Annotator]) -> None:
     page = ann.get("/api/next").json()
     task = page["task"]
-    assert set(page) == {"task", "progress", "state", "now"} and page["state"] == "ranking"
+    assert set(page) == {"task", "progress", "study", "state", "now"} and page["state"] == "ranking"
     assert page["now"] == store.clock()
     assert page["progress"] == {"mine": 0, "mine_today": 0, "team": 0, "waiting": 7}
     assert set(task) == {
@@ -341,7 +341,7 @@ def test_a_fault_of_the_program_shows_no_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(store.studies, "default", broken)
+    monkeypatch.setattr(store.studies, "open_to", broken)
     with TestClient(ann.app, raise_server_exceptions=False, cookies=ann.cookies) as unshielded:
         reply = unshielded.get("/api/next")
     assert (reply.status_code, reply.json()["code"]) == (500, "broken")

@@ -12,6 +12,7 @@ from preferences.store import Store
 from preferences.tables.rankings import Answer
 from tests.conftest import PLAIN
 from tests.labeler.test_main import Run, refused, run  # noqa: F401
+from tests.preferences.make import add_annotator
 
 WHAT = [{"role": "user", "content": "Which is the larger number, two or three?"}]
 
@@ -54,6 +55,15 @@ def test_a_study_is_made_changed_and_ended(run: Run, db: Path, tmp_path: Path) -
     )
     changed = study_of(run, db, "main")
     assert changed["guideline"] == 2 and changed["plan"] == {**made["plan"], "labels_train": 2}
+    for name in ("ann", "bob"):
+        add_annotator(store, name)
+    for given in (["bob"], ["ann", "bob"], []):
+        assert run("study", "edit", "main", "--annotators", *given, "--db", db)[0] == 0
+        assert study_of(run, db, "main")["annotators"] == given
+    assert run("study", "edit", "main", "--annotators", "ann", "--db", db)[0] == 0
+    refused(run("study", "edit", "main", "--annotators", "nobody", "--db", db), "nobody")
+    assert run("study", "edit", "main", "--k", "2", "--db", db)[0] == 0
+    assert study_of(run, db, "main")["annotators"] == ["ann"]  # what is not given stays as it is
     for verb, status in (("pause", "paused"), ("resume", "active"), ("close", "closed")):
         assert run("study", verb, "main", "--db", db)[0] == 0
         assert study_of(run, db, "main")["status"] == status

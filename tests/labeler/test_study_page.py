@@ -35,24 +35,37 @@ def as_who(account: Annotator) -> Any:
 def test_a_study_is_made_and_changed(store: Store, rita: Annotator) -> None:
     store.studies.create("first")
     plan = "labels_heldout=2\nshared=0.5\n\n"
+    prompts = "Why?\n\nWho wrote this?"
     said, table, menu, *_ = page.save_study(
-        store, page.NEW, "second", "pairwise", 2, plan, "# Be fair", "We publish it.", [], as_who(rita)
-    )
+        store, page.NEW, "second", "pairwise", 2, plan, "# Be fair", "We publish it.", [], ["rita"], prompts, as_who(rita)
+    )  # fmt: skip
     made = store.studies.get("second")
-    assert said == "Study second is saved." and [row[0] for row in table] == ["first", "second"]
+    assert said == "Study second is saved, with 2 new prompts." and [row[0] for row in table] == ["first", "second"]
     assert menu.value == "second" and (made.mode, made.k, made.plan["labels_heldout"]) == ("pairwise", 2, 2)
     shown = page.choose(store, "second", as_who(rita))
     mode, k, text, guidelines, consent = shown[3:8]
     assert (mode, k, guidelines, consent) == ("pairwise", 2, "# Be fair", "We publish it.")
+    assert shown[9].value == ["rita"] and store.studies.annotators(made) == [rita]
     text = text.replace("shared=0.5", "shared=0.25")
-    page.save_study(store, "second", None, mode, k, text, "# Be kind", "", [], as_who(rita))
+    page.save_study(store, "second", None, mode, k, text, "# Be kind", "", [], [], "", as_who(rita))
     assert store.studies.get("second").plan == {**made.plan, "shared": 0.25}
     assert [one.version for one in store.studies.guidelines(made)] == [1, 2] and store.studies.consent(made) is None
+    assert store.studies.annotators(made) == []
+    assert [prompt.messages[0]["content"] for prompt in store.prompts.all(study=made.id)] == ["Why?", "Who wrote this?"]
+    before = store.studies.get("second")
+    bad = '{"messages": [{"role": "assistant", "content": "Yes."}]}'
+    said = page.save_study(
+        store, "second", None, mode, k, "labels_train=3", "", "", [], [], f"Fine?\n{bad}", as_who(rita)
+    )[0]
+    assert said.startswith("Line 2 of the prompts: ") and store.studies.get("second") == before
+    assert len(store.prompts.all(study=made.id)) == 2
     assert {event.actor for event in store.events.newest(1)} <= {rita.id, ""}
 
 
 def test_a_mistake_is_told_and_changes_nothing(store: Store, rita: Annotator) -> None:
-    said = page.save_study(store, page.NEW, "x", "ranking", 4, "shared=9\nlabels_train=0", "", "", [], as_who(rita))[0]
+    said = page.save_study(
+        store, page.NEW, "x", "ranking", 4, "shared=9\nlabels_train=0", "", "", [], [], "", as_who(rita)
+    )[0]
     assert "'shared'" in said and "'labels_train'" in said
     assert store.studies.all() == []
     for handler in (page.pause_study, page.requeue_old):
@@ -71,9 +84,9 @@ def test_status_exclusion_and_invitations(
     store.rankings.submit(
         accounts["ann"], Answer(comparison.id, lease.id, "nonce-one", [[item] for item in comparison.items], 36_000)
     )
-    assert page.look(store, who)[9] == [["ann", "1", "0.01", ""]]
+    assert page.look(store, who)[11] == [["ann", "1", "0.01", ""]]
     assert "Say why" in page.exclude_annotator(store, "main", "ann", " ", who)[0]
-    assert page.exclude_annotator(store, "main", "ann", "at random", who)[9] == [["ann", "1", "0.01", "at random"]]
+    assert page.exclude_annotator(store, "main", "ann", "at random", who)[11] == [["ann", "1", "0.01", "at random"]]
     assert store.rankings.current() == []
     (made,) = store.exclusions.all(store.studies.get("main"))
     assert made.actor == rita.id

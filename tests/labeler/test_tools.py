@@ -141,6 +141,35 @@ def test_guidelines_are_read_searched_and_known_to_be_new(sit: Callable[..., Sea
     assert page.evaluate("window.__xss") is None
 
 
+def test_guidelines_and_consent_are_those_of_the_study_that_is_worked_in(
+    sit: Callable[..., Seat], server: Labeler
+) -> None:
+    store, main = server.store, server.store.studies.default()
+    other = store.studies.create("other", plan={"labels_train": 1000, "repeats": 0.0})
+    add_comparison(store, other, "Of the other study?", ["one", "two"])
+    store.studies.set_guideline(main, "Rules of the first.")
+    store.studies.set_guideline(other, "Rules of the other.")
+    store.studies.set_consent(other, "The other keeps **all**.")
+    seat = sit()
+    panel = seat.page.locator(".rb-guide-text")
+    try:
+        seat.press("Alt+KeyG")
+        expect(panel).to_contain_text("Rules of the first.")
+        store.studies.set_status(main, "paused")
+        seat.page.locator(".rb-card .rb-rank").first.focus()
+        seat.press("2", "1", *(str(rank) for rank in range(3, seat.count + 1)), "Control+Enter")
+        expect(seat.page.locator(".rb-consent strong")).to_have_text("all")
+        expect(panel).to_contain_text("Rules of the other.")
+        seat.page.click(".rb-consent .rb-button")
+        expect(seat.page.locator(".rb-turns")).to_contain_text("Of the other study?")
+        assert store.annotators.consented(seat.account, store.studies.consent(other))  # type: ignore[arg-type]
+        seen = store.annotators.get(seat.account.name).settings["guidelines_seen"]
+        assert seen == {main.id: store.studies.guideline(main).version, other.id: 1}  # type: ignore[union-attr]
+    finally:
+        store.studies.set_status(main, "active")
+        store.studies.set_status(other, "closed")
+
+
 def test_a_message_to_the_owner(sit: Callable[..., Seat], server: Labeler) -> None:
     seat = sit()
     page = seat.page

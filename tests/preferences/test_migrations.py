@@ -175,3 +175,20 @@ def test_a_database_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
     assert {table: store.db[table].count for table in FIRST_ROWS} == dict.fromkeys(FIRST_ROWS, 1)
     assert store.db.execute("PRAGMA foreign_key_check").fetchall() == []
     store.close()
+
+
+def test_a_study_of_the_fifth_version_is_open_to_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "fifth.db"
+    old = database_of_version(path, "m005_counters_gold_invites")
+    for table in ("studies", "annotators"):
+        columns = ", ".join(column.name for column in old[table].columns[: len(FIRST_ROWS[table])])
+        marks = ", ".join("?" * len(FIRST_ROWS[table]))
+        old.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", FIRST_ROWS[table])
+    old.conn.commit()
+    old.close()
+    store = Store(path)
+    ann = store.annotators.get("ann")
+    assert [study.name for study in store.studies.open_to(ann)] == ["main"]
+    store.studies.set_annotators(store.studies.get("main"), [ann])
+    assert store.studies.annotators(store.studies.get("main")) == [ann]
+    store.close()

@@ -112,3 +112,17 @@ def test_consent_is_given_to_a_version_once(store: Store, study: Study) -> None:
     assert [event.kind for event in store.events.newest()].count("consent") == 1
     store.studies.set_consent(study, "")
     assert store.studies.consent(study) is None
+
+
+def test_a_study_may_be_limited_to_some_annotators(store: Store, study: Study) -> None:
+    ann, bob = add_annotator(store, "ann"), add_annotator(store, "bob")
+    other = store.studies.create("other")
+    assert store.studies.open_to(ann) == store.studies.open_to(bob) == [study, other]
+    store.studies.set_annotators(study, [bob])
+    assert (store.studies.open_to(ann), store.studies.open_to(bob)) == ([other], [study, other])
+    (event,) = [event for event in store.events.newest(9) if event.kind == "study annotators"]
+    assert event.detail == {"annotators": [bob.id]}
+    store.studies.set_annotators(study, [bob])
+    store.studies.set_annotators(study, [])
+    assert store.studies.open_to(ann) == [study, other]
+    assert len([event for event in store.events.newest(9) if event.kind == "study annotators"]) == 2
