@@ -63,7 +63,7 @@ class Benchmark:
     """Rank of every LoRA adapter, on all linear layers."""
     micro_batch: int = 8
     """Answers a micro-batch of the peers; their examples take the whole batch at once, which needs more memory."""
-    token_budget: int = 768
+    token_budget: int = 512
     """Tokens a micro-batch of ours, padding and all roles included; its counterpart of --micro-batch."""
     reward_updates: int = 10
     """Updates of the time to reward."""

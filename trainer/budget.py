@@ -8,22 +8,26 @@ import torch
 
 from trainer.batches import Example, shared_batches
 
+LIGHTER = 4  # times: a pass that keeps nothing for a backward pass has room for so many more tokens
 CPU_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 class Budget:
-    """How many tokens a pass may have. `halvings`: how often memory ran out."""
+    """How many tokens a pass with gradients may have; one without, `LIGHTER` times as many. `halvings`: how often memory ran
+    out."""
 
     def __init__(self, tokens: int, share: bool) -> None:
         self.tokens, self.share, self.halvings = tokens, share, 0
 
-    def each(self, examples: Sequence[Example], roles: int, work: Callable[[list[int]], None]) -> None:
+    def each(
+        self, examples: Sequence[Example], roles: int, work: Callable[[list[int]], None], *, gradients: bool
+    ) -> None:
         """`work` on the indices of each micro-batch, `roles` blocks of which stay within the budget.
 
         Where memory runs out, the same micro-batch is done again in smaller parts, so `work` must not have kept anything of
         a failed attempt. Raises the device's own error if a single row does not fit.
         """
-        waiting = deque(self.batches(examples, range(len(examples)), roles))
+        waiting = deque(self.batches(examples, range(len(examples)), roles, gradients=gradients))
         while waiting:
             try:
                 work(waiting[0])
@@ -33,24 +37,30 @@ class Budget:
                 if not is_out_of_memory(error) or len(waiting[0]) == 1:
                     raise
             # Only here, where the exception no longer holds the failed pass's tensors, is there memory to go on with.
-            waiting = deque(self.smaller(examples, waiting, roles))
+            waiting = deque(self.smaller(examples, waiting, roles, gradients=gradients))
 
-    def batches(self, examples: Sequence[Example], rows: Sequence[int], roles: int) -> list[list[int]]:
+    def batches(
+        self, examples: Sequence[Example], rows: Sequence[int], roles: int, *, gradients: bool
+    ) -> list[list[int]]:
         """Those rows in micro-batches."""
-        found = shared_batches([examples[i] for i in rows], self.tokens // roles, self.share)
+        tokens = self.tokens if gradients else LIGHTER * self.tokens
+        found = shared_batches([examples[i] for i in rows], tokens // roles, self.share)
         return [[rows[i] for i in part] for part in found]
 
-    def smaller(self, examples: Sequence[Example], waiting: Sequence[list[int]], roles: int) -> list[list[int]]:
+    def smaller(
+        self, examples: Sequence[Example], waiting: Sequence[list[int]], roles: int, *, gradients: bool
+    ) -> list[list[int]]:
         """What waits, under half the budget; the first micro-batch, which did not fit, is divided in any case."""
         failed = waiting[0]
         self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
         print(f"Out of memory: going on with {self.tokens} tokens a pass.", file=sys.stderr)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        first = self.batches(examples, failed, roles)
+        first = self.batches(examples, failed, roles, gradients=gradients)
         if len(first) == 1:
             first = [failed[: len(failed) // 2], failed[len(failed) // 2 :]]
-        return first + self.batches(examples, [i for rows in list(waiting)[1:] for i in rows], roles)
+        others = [i for rows in list(waiting)[1:] for i in rows]
+        return first + self.batches(examples, others, roles, gradients=gradients)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

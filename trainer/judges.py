@@ -48,7 +48,7 @@ class Judges:
             if self.reward:
                 scores[rows] = self.reward.score(said[self.reward.role], one.lengths)
 
-        budget.each(examples, len(blocks), work)
+        budget.each(examples, len(blocks), work, gradients=False)
         return Rollout(answers, reference, scores).with_values(values)
 
     def without_prefix(self, examples: list[Example], blocks: list[str]) -> tuple[list[Example], Prefix | None]:
@@ -76,7 +76,7 @@ class Judges:
             if head:
                 values[rows, :r] = self.values(head, states, batch)
 
-        budget.each(examples, 1, work)
+        budget.each(examples, 1, work, gradients=False)
         return logprobs, values
 
     def logprobs(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

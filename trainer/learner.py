@@ -111,7 +111,7 @@ class Learner:
                     sums[name] = sums.get(name, 0) + (x.detach() * mask).sum()
 
         with self.roles.checkpointed(self.rule.checkpointing):
-            self.budget.each(examples, len(self.blocks), work)
+            self.budget.each(examples, len(self.blocks), work, gradients=True)
         return {name: float(total / tokens) for name, total in sums.items()}
 
     def losses(self, rollout: Rollout, targets: Targets, rows: list[int]) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512  # tokens whose logits exist at one time: 100 MB at a vocabulary of 50,000
+CHUNK = 128  # tokens whose logits exist at one time: 25 MB at a vocabulary of 50,000
 
 Logits = Callable[[Tensor], Tensor]
 

@@ -50,7 +50,7 @@ def distinct_pairs(responses: Sequence[Sequence[int]]) -> float:
 def padding_share(examples: Sequence[Example], budget: Budget) -> float:
     """The part of a training pass that is padding."""
     real = padded = 0
-    for rows in budget.batches(examples, range(len(examples)), 1):
+    for rows in budget.batches(examples, range(len(examples)), 1, gradients=True):
         tokens = widths([examples[i] for i in rows], budget.share)
         real += sum(tokens)
         padded += max(tokens) * len(tokens)

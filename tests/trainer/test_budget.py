@@ -4,17 +4,26 @@ import pytest
 import torch
 
 from trainer.batches import Example
-from trainer.budget import Budget, is_out_of_memory
+from trainer.budget import LIGHTER, Budget, is_out_of_memory
 
 EXAMPLES = [Example([1] * 4, [2] * (i % 3 + 1)) for i in range(12)]
 
 
 def test_every_row_once_within_the_budget() -> None:
     budget, seen = Budget(30, share=False), []
-    budget.each(EXAMPLES, 2, seen.append)
+    budget.each(EXAMPLES, 2, seen.append, gradients=True)
     assert sorted(i for rows in seen for i in rows) == list(range(12))
     assert all(len(rows) * max(len(EXAMPLES[i]) for i in rows) <= 15 for rows in seen)
     assert (budget.tokens, budget.halvings) == (30, 0)
+
+
+def test_a_pass_without_gradients_has_room_for_more() -> None:
+    tokens = {}
+    for gradients in (True, False):
+        seen: list[list[int]] = []
+        Budget(10, share=False).each(EXAMPLES, 1, seen.append, gradients=gradients)
+        tokens[gradients] = max(len(rows) * max(len(EXAMPLES[i]) for i in rows) for rows in seen)
+    assert tokens[True] <= 10 < 2 * 10 < tokens[False] <= LIGHTER * 10
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -27,7 +36,7 @@ def test_out_of_memory_halves_the_budget_and_repeats(share: bool, capsys: pytest
             raise torch.OutOfMemoryError("CUDA out of memory.")
         done.extend(rows)
 
-    budget.each(EXAMPLES, 1, work)
+    budget.each(EXAMPLES, 1, work, gradients=True)
     assert sorted(done) == list(range(12))
     assert budget.halvings >= 1 and budget.tokens == 200 // 2**budget.halvings
     assert len(attempts) > budget.halvings
@@ -39,7 +48,7 @@ def test_what_does_not_fit_alone_is_the_devices_own_error() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Budget(100, share=False).each(EXAMPLES, 1, work)
+        Budget(100, share=False).each(EXAMPLES, 1, work, gradients=True)
 
 
 def test_other_errors_are_not_hidden() -> None:
@@ -50,7 +59,7 @@ def test_other_errors_are_not_hidden() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        Budget(100, share=False).each(EXAMPLES, 1, work)
+        Budget(100, share=False).each(EXAMPLES, 1, work, gradients=True)
     assert len(calls) == 1
 
 
