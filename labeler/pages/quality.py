@@ -46,8 +46,20 @@ def build(store: Store, chosen: gr.Dropdown) -> None:
     with gr.Column(visible=False) as found:
         gr.Markdown("Intervals are over prompts; what each number means is in docs/statistics.md.")
         tables = [
-            gr.Dataframe(headers=columns, datatype="str", interactive=False, label=label, buttons=[], wrap=True)
-            for label, columns in (("Agreement", STATISTICS), ("Annotators", ANNOTATORS), ("Strengths", MODELS))
+            gr.Dataframe(
+                headers=columns,
+                datatype="str",
+                interactive=False,
+                label=label,
+                buttons=[],
+                wrap=True,
+                column_widths=widths,
+            )
+            for label, columns, widths in (
+                ("Agreement", STATISTICS, ["28%", "42%", "20%", "10%"]),
+                ("Annotators", ANNOTATORS, ["14%", "11%", "22%", "22%", "9%", "12%", "10%"]),
+                ("Strengths", MODELS, ["22%", "20%", "20%", "26%", "12%"]),
+            )
         ]
         with gr.Row():
             plots = [
