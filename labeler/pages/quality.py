@@ -54,24 +54,33 @@ def build(store: Store, chosen: gr.Dropdown) -> None:
                 buttons=[],
                 wrap=True,
                 column_widths=widths,
+                max_height=700,
             )
             for label, columns, widths in (
-                ("Agreement", STATISTICS, ["28%", "42%", "20%", "10%"]),
-                ("Annotators", ANNOTATORS, ["14%", "11%", "22%", "22%", "9%", "12%", "10%"]),
-                ("Strengths", MODELS, ["22%", "20%", "20%", "26%", "12%"]),
+                ("Agreement", STATISTICS, ["220px", "340px", "160px", "80px"]),
+                ("Annotators", ANNOTATORS, ["140px", "100px", "230px", "230px", "100px", "140px", "90px"]),
+                ("Strengths", MODELS, ["180px", "180px", "160px", "240px", "100px"]),
             )
         ]
-        with gr.Row():
-            plots = [
-                gr.BarPlot(
-                    x="kind", y=y, title=title, sort=list(names.values()), y_axis_format="d", height=240, buttons=[]
-                )
-                for y, title, names in (("answers", "Answers", RANKINGS), ("pairs", "Pairs of responses", PAIRS))
-            ]
+        plots = [
+            gr.BarPlot(
+                x="kind",
+                y=y,
+                title=title,
+                sort=list(names.values()),
+                y_axis_format="d",
+                x_label_angle=-30,
+                height=240,
+                buttons=[],
+            )
+            for y, title, names in (("answers", "Answers", RANKINGS), ("pairs", "Pairs of responses", PAIRS))
+        ]
         place = gr.BarPlot(
             x="shown", y="ranked best", title="How often ranked best, by place shown", height=240, buttons=[]
         )
-        days = gr.BarPlot(x="day", y="rankings", title="Rankings a day", y_axis_format="d", height=240, buttons=[])
+        days = gr.BarPlot(
+            x="day", y="rankings", title="Rankings a day", y_axis_format="d", x_label_angle=-60, height=240, buttons=[]
+        )
         weeks = gr.LinePlot(x="week", y="agreement", title="Pairwise agreement by week", height=240, buttons=[])
     compute.click(
         MethodType(quality, store), chosen, [found, *tables, *plots, place, days, weeks],
