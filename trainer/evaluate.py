@@ -1,6 +1,7 @@
 """Is the reward model right on held-out rankings, and is the policy better on held-out prompts?"""
 
-from collections.abc import Sequence
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from tqdm import tqdm
 
 from preferences import intervals
 from preferences.errors import RankloopError
-from preferences.intervals import Interval
 from preferences.records import Policy, Split
 from preferences.store import Store
+from trainer.elements import distinct
 from trainer.models import Base
-from trainer.ranked import Ranked, load_ranked
+from trainer.ranked import Ranked, context_length, fitting, load_ranked
+from trainer.ranked_files import ranked_file
+from trainer.recheck import checked_reward
+from trainer.reward_metrics import accuracy, by, kendall_tau, lengths, negated, pairs_of, top_1
 from trainer.roles import Roles
 from trainer.sample import SampleStage, queue, respond
-from trainer.scoring import RewardModel
 from trainer.stage import Stage, open_study
 
 
@@ -27,12 +30,20 @@ class EvaluateReward(Stage):
 
     adapter: Path
     """The 'adapter' folder of a reward run."""
+    file: Path | None = None
+    """Judge by the rankings in this file (the record format of `labeler import`) instead of a study's."""
     split: Split = "heldout"
-    """Which prompts: heldout or train."""
+    """Which prompts of the study: heldout or train."""
+    pessimism: float = 0.0
+    """Take this many times the spread of an ensemble's members off their mean score."""
     include_simulated: bool = False
     """Judge by the rankings of simulated annotators too."""
     token_budget: int = 4096
     """Tokens scored at once."""
+
+    def needs_store(self) -> bool:
+        """A file needs no database."""
+        return self.file is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,49 +56,58 @@ class EvaluatePolicy(SampleStage):
     """Name of the policy to compare with; default the one it was trained from."""
     reward: Path | None = None
     """A reward model that scores the answers."""
+    pessimism: float = 0.0
+    """Take this many times the spread of an ensemble's members off their mean score."""
     queue: bool = False
     """Queue the answers of both, mixed, for the annotators."""
 
 
-def evaluate_reward(config: EvaluateReward, store: Store, base: Base) -> dict[str, Any]:
-    """{"accuracy": {value, low, high, n}, "longer_wins", "shorter_wins", "ties", "prompts", "score_mean", "score_std"}."""
-    study = open_study(store, config.study)
-    ranked = load_ranked(store, study, base, config.split, config.include_simulated)
-    if not any(r.pairs for r in ranked):
-        hint = "" if config.include_simulated else " (rankings by simulated annotators need --include-simulated)"
-        raise RankloopError(f"Study {study.name!r} has no decided pair in split {config.split}{hint}.")
-    roles = Roles(base)
-    model = RewardModel.load(roles, "reward", config.adapter)
-    scores = model.score_all([e for r in ranked for e in r.examples], config.token_budget)
-    per_prompt = split_like(scores, ranked)
-    lengths = [[float(len(text)) for text in r.texts] for r in ranked]
+def evaluate_reward(config: EvaluateReward, store: Store | None, base: Base) -> dict[str, Any]:
+    """{"accuracy": {value, low, high, n}, "longer_wins", "shorter_wins", "ties", "by_source": {source: interval}, ...}."""
+    ranked = judged_by(config, store, base)
+    model = checked_reward(Roles(base), config.adapter, config.token_budget, config.pessimism)
+    examples, rows = distinct(ranked)
+    began = time.perf_counter()
+    scores, spreads = model.judge_all(examples, config.token_budget)
+    seconds = time.perf_counter() - began
+    dealt = [[scores[i] for i in row] for row in rows]
+    pairs = pairs_of(ranked, dealt)
     return {
-        "accuracy": accuracy(ranked, per_prompt).as_dict(),
-        "longer_wins": accuracy(ranked, lengths).value,
-        "shorter_wins": accuracy(ranked, [[-x for x in row] for row in lengths]).value,
+        "accuracy": accuracy(ranked, dealt).as_dict(),
+        "longer_wins": accuracy(ranked, lengths(ranked)).value,
+        "shorter_wins": accuracy(ranked, negated(lengths(ranked))).value,
         "ties": sum(len(r.ties) for r in ranked),
+        "by_source": {name: found.as_dict() for name, found in by(ranked, pairs, lambda _, r: r.source).items()},
+        "kendall_tau": kendall_tau(ranked, dealt).as_dict(),
+        "top_1": top_1(ranked, dealt).as_dict(),
+        "comparisons": len(ranked),
         "prompts": len({r.prompt for r in ranked}),
+        "answers": len(examples),
         "score_mean": float(np.mean(scores)),
         "score_std": float(np.std(scores)),
+        "members": len(model.blocks),
+        "spread": float(np.mean(spreads)),
+        "seconds_an_answer": seconds / len(examples),
     }
 
 
-def split_like(scores: Sequence[float], ranked: Sequence[Ranked]) -> list[list[float]]:
-    """One list of scores a comparison."""
-    ends = np.cumsum([len(r.examples) for r in ranked])
-    return [list(part) for part in np.split(np.asarray(scores), ends[:-1])]
-
-
-def accuracy(ranked: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> Interval:
-    """Share of decided pairs that the scores order like the rankings; equal scores count one half."""
-    hits: dict[str, float] = {}
-    trials: dict[str, float] = {}
-    for r, row in zip(ranked, scores, strict=True):
-        for better, worse, _ in r.pairs:
-            hit = 0.5 + 0.5 * float(np.sign(row[better] - row[worse]))
-            hits[r.prompt] = hits.get(r.prompt, 0.0) + hit
-            trials[r.prompt] = trials.get(r.prompt, 0.0) + 1
-    return intervals.ratio(list(hits.values()), list(trials.values()))
+def judged_by(config: EvaluateReward, store: Store | None, base: Base) -> list[Ranked]:
+    """The rankings that are the measure. Raises RankloopError if none of them decides anything."""
+    hint = "" if config.include_simulated else " (rankings by simulated annotators need --include-simulated)"
+    if config.file is not None:
+        ranked = ranked_file(config.file, base, config.include_simulated)
+        where = f"{config.file} has no decided pair"
+    else:
+        assert store is not None, "Without a file there is a study to judge by."
+        study = open_study(store, config.study)
+        ranked = load_ranked(store, study, base, config.split, config.include_simulated)
+        where = f"Study {study.name!r} has no decided pair in split {config.split}"
+    kept, left_out = fitting(ranked, context_length(base))
+    if left_out:
+        print(left_out, file=sys.stderr)
+    if not any(r.pairs for r in kept):
+        raise RankloopError(f"{where}{' that fits the model' if left_out else hint}.")
+    return kept
 
 
 def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[str, Any]:
@@ -99,7 +119,7 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[st
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no held-out prompts; import more with `labeler import prompts`.")
     roles = Roles(base)
-    model = RewardModel.load(roles, "reward", config.reward) if config.reward else None
+    model = checked_reward(roles, config.reward, config.token_budget, config.pessimism) if config.reward else None
     k = config.k or study.k
     with tqdm(total=2 * k * len(prompts), desc="sample", unit="answer") as bar:
         answers = [respond(config, store, roles, [one], prompts, k, bar.update) for one in (policy, against)]

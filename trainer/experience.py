@@ -33,11 +33,15 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Answers and what the roles say of them: `reference` (B, R) log-probabilities, `scores` (B,) of the whole answers."""
+    """Answers and what the roles say of them: `reference` (B, R) log-probabilities, `scores` (B,) of the whole answers.
+
+    `spread` (B,): how far the members of the reward are apart, 0 for a single one.
+    """
 
     answers: Answers
     reference: Tensor
     scores: Tensor
+    spread: Tensor | None = None
 
     def with_values(self, values: Tensor) -> "Rollout":
         """The same with other values."""

@@ -10,7 +10,7 @@ from trainer.budget import Budget
 from trainer.experience import Answers, Rollout
 from trainer.logprobs import token_logprobs
 from trainer.roles import Roles
-from trainer.scoring import RewardModel
+from trainer.scoring import Scorer
 from trainer.sharing import Prefix
 
 
@@ -21,18 +21,18 @@ class Judges:
     roles: Roles
     reference: str
     value: str | None
-    reward: RewardModel | None
+    reward: Scorer | None
     temperature: float
 
     @torch.no_grad()
     def judge(self, answers: Answers, budget: Budget) -> Rollout:
-        """One forward pass of the base a micro-batch: a block of rows each for reference, value and reward.
+        """One forward pass of the base a micro-batch: a block of rows each for reference, value and reward (or its members).
 
         Scores are the reward model's, normalised; 0 without one.
         """
-        blocks = [self.reference, *([self.value] if self.value else []), *([self.reward.role] if self.reward else [])]
+        blocks = [self.reference, *([self.value] if self.value else []), *(self.reward.blocks if self.reward else ())]
         reference, values = torch.zeros_like(answers.old), answers.values.clone()
-        scores = torch.zeros(len(answers.examples), device=answers.old.device)
+        scores, spread = torch.zeros(2, len(answers.examples), device=answers.old.device)
 
         examples, prefix = self.without_prefix(answers.examples, blocks)
 
@@ -46,10 +46,10 @@ class Judges:
             if self.value:
                 values[rows, :r] = self.values(self.value, said[self.value], one)
             if self.reward:
-                scores[rows] = self.reward.score(said[self.reward.role], one.lengths)
+                scores[rows], spread[rows] = self.reward.judge([said[b] for b in self.reward.blocks], one.lengths)
 
         budget.each(examples, len(blocks), work, gradients=False)
-        return Rollout(answers, reference, scores).with_values(values)
+        return Rollout(answers, reference, scores, spread).with_values(values)
 
     def without_prefix(self, examples: list[Example], blocks: list[str]) -> tuple[list[Example], Prefix | None]:
         """The examples without the tokens that all their prompts begin with, and these read once, if that pays."""

@@ -21,7 +21,7 @@ POSITIVE = (
     "keep", "show_every",
 )  # fmt: skip
 MAYBE_POSITIVE = ("kl_target", "stop_kl", "top_layers")  # or None
-NOT_NEGATIVE = ("beta", "missing_eos_penalty", "value_weight", "reward_weight")
+NOT_NEGATIVE = ("beta", "missing_eos_penalty", "value_weight", "reward_weight", "pessimism")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,8 @@ class Ppo(Stage):
     """The reward model: the 'adapter' folder of a reward run."""
     reward_weight: float = 1.0
     """Weight of the reward model's normalised score."""
+    pessimism: float = 0.0
+    """Take this many times the spread of an ensemble's members off their mean score (arXiv 2310.02743)."""
     functions: tuple[str, ...] = ()
     """Rewards in Python, each as FILE.py:FUNCTION or MODULE:FUNCTION, with =WEIGHT behind it if it is not 1."""
     start: str | None = None

@@ -22,12 +22,12 @@ from trainer.models import Base
 from trainer.moments import RunningMoments
 from trainer.policies import load_policy
 from trainer.ppo_math import advantages_and_returns, kl_k1, masked_mean, masked_whiten, rloo_advantages, token_rewards
-from trainer.recheck import recheck
+from trainer.recheck import checked_reward
 from trainer.rewards import RewardFunction, summed
 from trainer.roles import Roles, lora_config
 from trainer.rollout import Sampling, generate
 from trainer.runs import Run
-from trainer.scoring import RewardModel
+from trainer.scoring import Scorer
 from trainer.screen import Screen
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class PpoTrainer:
             roles.add("policy", lora_config(base, config.rank, 2 * config.rank))
         else:
             roles.copy(self.reference, "policy")
-        self.reward = RewardModel.load(roles, "reward", config.reward) if config.reward else None
-        if self.reward and config.reward:
-            recheck(config.reward, self.reward, config.token_budget)
+        self.reward: Scorer | None = None
+        if config.reward:
+            self.reward = checked_reward(roles, config.reward, config.token_budget, config.pessimism)
         self.value_head = self.add_value()
         own_value = "value" if self.value_head == "value" else None
         self.judges = Judges(roles, self.reference, own_value, self.reward, config.temperature)
@@ -176,6 +176,8 @@ class PpoTrainer:
         parts = {f"reward/{name}": float(values.mean()) for name, values in found.items()}
         if self.reward:
             parts["reward/learned"] = float(rollout.scores.mean())
+            if rollout.spread is not None and len(self.reward.blocks) > 1:
+                parts["reward/spread"] = float(rollout.spread.mean())
         return replace(rollout, scores=total), parts
 
     def targets(self, rollout: Rollout) -> Targets:

@@ -1,40 +1,59 @@
 """The reward model: a LoRA adapter and a scalar head that put better-ranked answers above worse ones."""
 
-import itertools
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from preferences.errors import RankloopError
+from preferences.records import Study
 from preferences.store import Store
-from trainer.batches import micro_batches, shared_batches, widths
-from trainer.evaluate import accuracy, split_like
+from trainer.calibration import fit_temperature
+from trainer.elements import distinct
+from trainer.ensemble import Ensemble, averaged, member_role, normalised
 from trainer.models import Base
-from trainer.probe import fit_head
-from trainer.ranked import Ranked, data_hash, load_ranked
+from trainer.objective import Asked, Loss, SoftLabels, Ties
+from trainer.ranked import Ranked, context_length, data_hash, fitting, load_ranked
 from trainer.recheck import write_recheck
-from trainer.reward_loss import centering_loss, pairwise_loss
-from trainer.roles import Roles, lora_config
+from trainer.remarks import remarks, why_undecided
+from trainer.reward_metrics import accuracy, pairs_of, split_like
+from trainer.reward_trainer import RewardTrainer
+from trainer.roles import Roles
 from trainer.runs import Run
-from trainer.scoring import RewardModel, last_states, raw_scores
+from trainer.scoring import Pooling, RewardModel, Scorer
 from trainer.stage import Stage, open_study
+
+LEAST_FOR_VALIDATION = 50  # training prompts: of fewer, none can be spared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reward(Stage):
-    """Train a reward model on the rankings of the training prompts."""
+    """Train a reward model on the rankings of the training prompts. docs/reward.md says what the defaults rest on."""
 
     out: Path
     """Folder of the run."""
     include_simulated: bool = False
     """Train on the rankings of simulated annotators too."""
+    members: int = 1
+    """Reward models to train, each on its own sample of the prompts and from its own seed."""
+    combine: Literal["ensemble", "average"] = "ensemble"
+    """ensemble: all of them score, and their spread is known; average: one adapter with the mean of their weights (WARM)."""
+    bagging: bool = True
+    """Members learn from prompts drawn with replacement; else all from the same."""
+    loss: Loss = "pairs"
+    """pairs: Bradley-Terry on all pairs of a comparison; plackett-luce: each ranking as choices from best to worst."""
+    ties: Ties = "drop"
+    """drop: they say nothing; half: won and lost by half; davidson, rao-kupper: a tie has a chance of its own."""
+    soft_labels: SoftLabels = "votes"
+    """votes: the share of rankings; annotator-model: shares that weigh annotators by accuracy; majority: all or nothing."""
+    margin: float = 0.0
+    """Margin of the loss for each step of strength between two answers ("much better" is four); 0 ignores strengths."""
+    all_bad: float = 0.1
+    """Weight of pushing the answers of an "all bad" comparison below 0, the line of what is acceptable."""
     epochs: float = 1.0
     """Passes over the rankings after the head's warm start."""
     lr: float = 2e-4
@@ -42,154 +61,192 @@ class Reward(Stage):
     head_lr: float = 1e-4
     """Learning rate of the head; linear decay."""
     batch: int = 8
-    """Comparisons an update."""
+    """Comparisons an update, at least; those that share answers stay together."""
     rank: int = 16
     """Rank of the adapter."""
+    pooling: Pooling = "last"
+    """Which states the head reads: the one after the answer's last token, or the mean of those after each of its tokens."""
     l2: float = 1.0
     """Weight decay of the head's warm start, a linear probe on standardised states."""
     centering: float = 0.01
     """Weight of the mean square of the scores."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    validation: float = 0.1
+    """Share of the training prompts whose loss decides which state is kept, from 50 prompts on; 0 keeps the last state."""
+    looks: int = 4
+    """How often the validation comparisons are looked at, besides after the warm start."""
     normalise_on: int = 64
     """Training comparisons whose answers decide the zero and the unit of the scores, and the reported training accuracy."""
+    max_length: int | None = None
+    """Tokens that a prompt and an answer may have; comparisons with longer ones are left out; default the model's context."""
+    checkpointing: bool = False
+    """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
     token_budget: int = 4096
     """Tokens a micro-batch."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch < 1 or self.lr <= 0:
-            raise RankloopError("epochs must be at least 0, batch at least 1 and lr above 0.")
+        wrong = []
+        if self.epochs < 0 or self.batch < 1 or self.lr <= 0 or self.members < 1:
+            wrong.append("epochs must be at least 0, batch and members at least 1 and lr above 0")
+        if min(self.margin, self.all_bad, self.centering) < 0:
+            wrong.append("margin, all_bad and centering must be at least 0")
+        if not 0 <= self.validation < 1 or self.looks < 1:
+            wrong.append("validation must be from 0 to below 1 and looks at least 1")
+        wrong += self.asked().inconsistencies()
+        if wrong:
+            raise RankloopError("; ".join(wrong) + ".")
+
+    def asked(self) -> Asked:
+        """What the loss must know."""
+        return Asked(self.loss, self.ties, self.soft_labels, self.margin, self.all_bad, self.centering)
 
 
 def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
-    """Train, normalise, save; {"adapter", "comparisons", "pairs", "ties", "train_accuracy", "mean", "std"}."""
+    """Train, normalise, save; {"adapter", "members", "comparisons", "pairs", "ties", "validation", "train_accuracy", ...}.
+
+    "mean" and "std" of the raw scores are lists for an ensemble.
+    """
     study = open_study(store, config.study)
-    ranked = [r for r in load_ranked(store, study, base, "train", config.include_simulated) if r.pairs]
-    if len(ranked) < 2:
-        hint = "" if config.include_simulated else " (rankings by simulated annotators need --include-simulated)"
-        raise RankloopError(
-            f"Study {study.name!r} has {len(ranked)} training comparisons with a winner; rank more{hint}."
-        )
+    ranked, notes = learnable(config, store, study, base)
     digest = data_hash(ranked)
+    learned, validation = split_off(ranked, config.validation, config.seed)
     run = Run(config.out)
-    run.start("reward", config, base, data_hash=digest, comparisons=len(ranked))
-    trainer = RewardTrainer(config, base, ranked, run)
-    state = trainer.train()
-    judged = random.Random(config.seed).sample(ranked, min(config.normalise_on, len(ranked)))
-    scores = trainer.scores(judged)
-    mean, std = float(np.mean(scores)), max(float(np.std(scores)), 1e-6)
-    card = {"kind": "reward", "mean": mean, "std": std, "data_hash": digest, "comparisons": len(ranked)}
-    trainer.roles.save("reward", run.adapter, card)
-    held = load_ranked(store, study, base, "heldout", config.include_simulated)
-    model = RewardModel(trainer.roles, "reward", mean, std, card)
-    write_recheck(run.adapter, model, [r for r in held if r.pairs] or ranked, config.token_budget)
-    facts = {"train_accuracy": accuracy(judged, split_like(scores, judged)).value, "mean": mean, "std": std}
+    run.start(
+        "reward", config, base, data_hash=digest, comparisons=len(learned), validation=len(validation), notes=notes
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    state, trainers = train_members(config, Roles(base), learned, validation, run)
+    judged = random.Random(config.seed).sample(learned, min(config.normalise_on, len(learned)))
+    card = {
+        "kind": "reward", "pooling": config.pooling, "data_hash": digest, "study": study.name,
+        "comparisons": len(learned), "loss": config.loss, "ties": config.ties,
+    }  # fmt: skip
+    held = [r for r in load_ranked(store, study, base, "heldout", config.include_simulated) if r.pairs]
+    model, scores = assembled(config, trainers, judged, card)
+    found = heldout_accuracy(model, held, config.token_budget)
+    provenance = {"heldout_accuracy": found, "versions": run.config()["versions"]}
+    save(model, run.adapter, provenance | temperature(model, validation, config.token_budget))
+    write_recheck(run.adapter, model, held or ranked, config.token_budget)
+    facts = {
+        "train_accuracy": accuracy(judged, split_like(scores, judged)).value, "heldout_accuracy": found, **units(model)
+    }  # fmt: skip
     run.finish(state, **facts)
     if state == "interrupted":
         raise KeyboardInterrupt
-    pairs, ties = sum(len(r.pairs) for r in ranked), sum(len(r.ties) for r in ranked)
-    return {"adapter": str(run.adapter), "comparisons": len(ranked), "pairs": pairs, "ties": ties, **facts}
+    pairs, ties = sum(len(r.pairs) for r in learned), sum(len(r.ties) for r in learned)
+    return {
+        "adapter": str(run.adapter), "members": len(trainers), "comparisons": len(learned), "pairs": pairs, "ties": ties,
+        "validation": len(validation), **facts, "notes": notes,
+    }  # fmt: skip
 
 
-class RewardTrainer:
-    """One run's role, data and optimizer."""
+def learnable(config: Reward, store: Store, study: Study, base: Base) -> tuple[list[Ranked], list[str]]:
+    """The training comparisons that say something, and what was done about the others.
 
-    def __init__(self, config: Reward, base: Base, ranked: Sequence[Ranked], run: Run) -> None:
-        self.config, self.ranked, self.run = config, ranked, run
-        self.roles = Roles(base)
-        torch.manual_seed(config.seed)
-        self.roles.add("reward", lora_config(base, config.rank, 2 * config.rank))
-        self.head = self.roles.add_head("reward")
-
-    def train(self) -> str:
-        """Warm start, then the epochs; "finished", or "interrupted" by Ctrl-C."""
-        try:
-            self.warm_start()  # 1. the head as a linear probe on the untouched base
-            self.fit()  # 2. adapter and head together
-        except KeyboardInterrupt:
-            return "interrupted"
-        return "finished"
-
-    def warm_start(self) -> None:
-        """Fit the head alone: small data is better used by a convex problem first."""
-        states = self.last_states(self.ranked, "warm start")
-        loss = fit_head(self.head, states, pair_tensors(self.ranked, states.device), self.config.l2)
-        self.run.log({"step": 0, "loss/probe": loss})
-
-    def fit(self) -> None:
-        """Epochs of updates, each on whole comparisons."""
-        config, steps = self.config, round(self.config.epochs * len(self.ranked) / self.config.batch)
-        self.roles.train_only("reward")
-        head = list(self.head.parameters())
-        adapter = [p for p in self.roles.parameters("reward") if all(p is not h for h in head)]
-        optimizer = torch.optim.AdamW(
-            [{"params": adapter, "lr": config.lr}, {"params": head, "lr": config.head_lr}], weight_decay=0.0
+    Raises RankloopError if there are too few.
+    """
+    annotator_model = config.soft_labels == "annotator-model"
+    loaded = load_ranked(store, study, base, "train", config.include_simulated, annotator_model)
+    limit = min((most for most in (config.max_length, context_length(base)) if most), default=None)
+    fit, left_out = fitting(loaded, limit)
+    ranked = [r for r in fit if r.pairs or (r.ties and config.ties != "drop") or (r.all_bad and config.all_bad)]
+    decided = sum(bool(r.pairs) for r in ranked)
+    if decided < 2:
+        hint = "" if config.include_simulated else " (rankings by simulated annotators need --include-simulated)"
+        why = left_out[:-1] if left_out and len(fit) < 2 else why_undecided(loaded)
+        raise RankloopError(
+            f"Study {study.name!r} has {decided} training comparisons with a winner; "
+            f"{why + '; ' if why else ''}rank more{hint}."
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1, (i + 1) / 3) * (1 - i / max(1, steps)))
-        batches = itertools.islice(self.batches(), steps)
-        for step, batch in enumerate(tqdm(batches, total=steps, desc="reward", unit="update"), start=1):
-            optimizer.zero_grad(set_to_none=True)
-            metrics = self.gradients(batch)
-            norm = torch.nn.utils.clip_grad_norm_([*adapter, *head], config.max_grad_norm)
-            if torch.isfinite(norm):
-                optimizer.step()
-            self.run.log({"step": step, **metrics, "grad_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]})
-            schedule.step()
-
-    def gradients(self, batch: list[Ranked]) -> dict[str, float]:
-        """Add up the gradients of some comparisons; all pairs of one stand in one micro-batch, each answer runs once."""
-        total, hits, pairs = 0.0, 0.0, 0
-        for group in micro_batches([self.tokens(r) for r in batch], self.config.token_budget // 2):
-            part = [batch[i] for i in group]
-            rows = self.roles.collate([example for r in part for example in r.examples])
-            with self.roles.routed("reward"):
-                scores = raw_scores(self.roles, "reward", self.roles.response_states(rows), rows.lengths)
-                better, worse, share, weight = pair_tensors(part, scores.device)
-                loss = pairwise_loss(scores, better, worse, share, weight) / len(batch)
-                penalty = self.config.centering * centering_loss(scores) * len(part) / len(batch)
-                (loss + penalty).backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-            hits += float((scores[better] > scores[worse]).sum())
-            pairs += len(better)
-        return {"loss": total, "accuracy": hits / pairs}
-
-    def tokens(self, ranked: Ranked) -> int:
-        """How many tokens a comparison is, padding included: its answers share their prompt where the model can."""
-        rows = widths(ranked.examples, self.roles.shares)
-        return max(rows) * len(rows)
-
-    def batches(self) -> Iterator[list[Ranked]]:
-        """Comparisons in a new order at each pass, `batch` at a time."""
-        order = random.Random(self.config.seed)
-        ranked = list(self.ranked)
-        stream = itertools.chain.from_iterable(order.sample(ranked, len(ranked)) for _ in itertools.count())
-        while True:
-            yield list(itertools.islice(stream, self.config.batch))
-
-    @torch.no_grad()
-    def last_states(self, ranked: Sequence[Ranked], what: str) -> Tensor:
-        """(responses, hidden) fp32: the state after each answer's last token, in the order of the comparisons."""
-        examples = [example for r in ranked for example in r.examples]
-        states = torch.zeros(len(examples), self.roles.hidden_size, device=self.roles.base.device)
-        with tqdm(total=len(examples), desc=what, unit="answer") as bar, self.roles.routed("reward"):
-            for rows in shared_batches(examples, self.config.token_budget, self.roles.shares):
-                batch = self.roles.collate([examples[i] for i in rows])
-                states[rows] = last_states(self.roles.response_states(batch), batch.lengths).float()
-                bar.update(len(rows))
-        return states
-
-    @torch.no_grad()
-    def scores(self, ranked: Sequence[Ranked]) -> list[float]:
-        """Raw scores of these comparisons' answers."""
-        return [float(score) for score in self.head(self.last_states(ranked, "normalise")).squeeze(-1)]
+    return ranked, [left_out, *remarks(ranked, loaded)] if left_out else remarks(ranked, loaded)
 
 
-def pair_tensors(ranked: Sequence[Ranked], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(pairs,) better and worse row, share, weight, for comparisons whose rows follow each other."""
-    starts = [0, *itertools.accumulate(len(r.examples) for r in ranked)]
-    rows = [(s + b, s + w, share, r.weight) for s, r in zip(starts, ranked, strict=False) for b, w, share in r.pairs]
-    better, worse, share, weight = zip(*rows, strict=True)
-    return (
-        torch.tensor(better, device=device), torch.tensor(worse, device=device),
-        torch.tensor(share, device=device), torch.tensor(weight, device=device),
-    )  # fmt: skip
+def split_off(ranked: Sequence[Ranked], share: float, seed: int) -> tuple[list[Ranked], list[Ranked]]:
+    """Comparisons to learn from, and those of about that share of the prompts, if there are enough of these."""
+    prompts = sorted({r.prompt for r in ranked})
+    if share == 0 or len(prompts) < LEAST_FOR_VALIDATION:
+        return list(ranked), []
+    chosen = set(random.Random(seed).sample(prompts, max(1, round(share * len(prompts)))))
+    return [r for r in ranked if r.prompt not in chosen], [r for r in ranked if r.prompt in chosen and r.pairs]
+
+
+def train_members(
+    config: Reward, roles: Roles, learned: list[Ranked], validation: list[Ranked], run: Run
+) -> tuple[str, list[RewardTrainer]]:
+    """Each member in turn; how it ended, and those that were begun."""
+    trainers: list[RewardTrainer] = []
+    for number in range(config.members):
+        role = "reward" if config.members == 1 else member_role(number)
+        seed = config.seed + 1000 * number
+        own = resampled(learned, seed) if config.members > 1 and config.bagging else learned
+        trainers.append(RewardTrainer(config, roles, own, run, role, seed, validation))
+        if trainers[-1].train() == "interrupted":
+            return "interrupted", trainers
+    return "finished", trainers
+
+
+def resampled(ranked: Sequence[Ranked], seed: int) -> list[Ranked]:
+    """The comparisons of as many prompts, drawn with replacement (bagging, Breiman 1996); all if none would decide."""
+    by_prompt: dict[str, list[Ranked]] = {}
+    for r in ranked:
+        by_prompt.setdefault(r.prompt, []).append(r)
+    drawn = random.Random(seed).choices(sorted(by_prompt), k=len(by_prompt))
+    found = [r for prompt in drawn for r in by_prompt[prompt]]
+    return found if any(r.pairs for r in found) else list(ranked)
+
+
+def assembled(
+    config: Reward, trainers: Sequence[RewardTrainer], judged: Sequence[Ranked], card: dict[str, Any]
+) -> tuple[Scorer, list[float]]:
+    """What was trained as one thing that scores, and its scores of the judged comparisons' answers."""
+    members, found = [], []
+    for trainer in trainers:
+        raw = trainer.scores(judged)
+        own = {**card, "seed": trainer.seed, "tie_parameters": trainer.tie_parameters}
+        members.append(normalised(RewardModel(trainer.roles, trainer.role, 0.0, 1.0, own), raw))
+        found.append((np.array(raw) - members[-1].mean) / members[-1].std)
+    if config.members == 1:
+        return replace(members[0], card={**members[0].card, "recheck": True}), found[0].tolist()
+    if config.combine == "average":
+        merged = averaged(members, "average")
+        examples = [example for r in judged for example in r.examples]
+        model = normalised(merged, merged.score_all(examples, config.token_budget))
+        model = replace(model, card={**model.card, "recheck": True})
+        return model, model.score_all(examples, config.token_budget)
+    return Ensemble(trainers[0].roles, tuple(members), {**card, "recheck": True}), np.mean(found, 0).tolist()
+
+
+def heldout_accuracy(model: Scorer, held: Sequence[Ranked], token_budget: int) -> dict[str, Any] | None:
+    """With its interval, as the adapter's card keeps it; None without held-out rankings."""
+    if not held:
+        return None
+    examples, rows = distinct(held)
+    scores = model.score_all(examples, token_budget)
+    return accuracy(held, [[scores[i] for i in row] for row in rows]).as_dict()
+
+
+def temperature(model: Scorer, validation: Sequence[Ranked], token_budget: int) -> dict[str, float]:
+    """{"temperature"}: the divisor of score differences that makes chances of them, fitted on the validation comparisons."""
+    if not validation:
+        return {}
+    examples, rows = distinct(validation)
+    scores = model.score_all(examples, token_budget)
+    pairs = pairs_of(validation, [[scores[i] for i in row] for row in rows])
+    return {"temperature": fit_temperature([pair.gap for pair in pairs], [pair.share for pair in pairs])}
+
+
+def save(model: Scorer, folder: Path, facts: dict[str, Any]) -> None:
+    """The adapter, or a folder of adapters, with these facts on its card."""
+    if isinstance(model, Ensemble):
+        replace(model, card={**model.card, **facts}).save(folder)
+    else:
+        model.roles.save(model.blocks[0], folder, {**model.card, **facts})
+
+
+def units(model: Scorer) -> dict[str, Any]:
+    """ "mean" and "std" of the raw scores."""
+    if isinstance(model, Ensemble):
+        return {"mean": [member.mean for member in model.members], "std": [member.std for member in model.members]}
+    return {"mean": model.card["mean"], "std": model.card["std"]}

@@ -63,6 +63,13 @@ class Roles:
             self.add_head(target)
             self.heads[target].load_state_dict(self.heads[source].state_dict())
 
+    def average(self, sources: Sequence[str], target: str) -> None:
+        """A new role whose change of each layer is the mean of the sources' (arXiv 2401.12187); its rank is their sum."""
+        assert self.peft is not None, "There are no roles to average."
+        share = [1 / len(sources)] * len(sources)
+        self.peft.base_model.add_weighted_adapter(list(sources), share, target, combination_type="cat")
+        self._patch()
+
     def add_head(self, role: str) -> nn.Linear:
         """A scalar fp32 head on the role's states, all zero."""
         head = nn.Linear(self.hidden_size, 1, device=self.base.device, dtype=torch.float32)

@@ -1,9 +1,10 @@
 """Scores: a scalar head on the reward adapter's states, normalised so that the policy's own answers have mean 0, std 1."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,10 +14,64 @@ from trainer.batches import Example, shared_batches
 from trainer.models import Base
 from trainer.roles import HEAD, Roles, WrongAdapter
 
+Pooling = Literal["last", "mean"]
+
+
+class Scorer(ABC):
+    """What scores answers: a reward model, or several on the one base. `card`: what its run recorded."""
+
+    roles: Roles
+    card: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def blocks(self) -> tuple[str, ...]:
+        """The roles whose states it reads, a block of rows each."""
+
+    @abstractmethod
+    def judge(self, states: Sequence[Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows,) normalised scores and how far its members are apart (0 for one), from each block's response states."""
+
+    @abstractmethod
+    def copy_as_value(self, role: str) -> None:
+        """A value role that starts as this, on the scale of normalised scores."""
+
+    def score_all(
+        self, examples: Sequence[Example], token_budget: int, on_rows: Callable[[int], object] = lambda _: None
+    ) -> list[float]:
+        """Normalised scores in the given order."""
+        return self.judge_all(examples, token_budget, on_rows)[0]
+
+    @torch.no_grad()
+    def judge_all(
+        self, examples: Sequence[Example], token_budget: int, on_rows: Callable[[int], object] = lambda _: None
+    ) -> tuple[list[float], list[float]]:
+        """Scores and spreads in the given order; one forward pass of the base a micro-batch, however many blocks it has."""
+        scores, spreads = torch.zeros(2, len(examples))
+        count = len(self.blocks)
+        for rows in shared_batches(examples, token_budget // count, self.roles.shares):
+            batch = self.roles.collate([examples[i] for i in rows])
+            with self.roles.routed(*self.blocks):
+                states = self.roles.response_states(batch.repeat(count)).chunk(count)
+            found = self.judge(states, batch.lengths)
+            scores[rows], spreads[rows] = (x.float().to(scores.device) for x in found)
+            on_rows(len(rows))
+        return scores.tolist(), spreads.tolist()
+
+    def score_responses(
+        self, responses: Sequence[Response], prompts: Sequence[Prompt], token_budget: int
+    ) -> list[float]:
+        """Normalised scores of stored responses to those prompts."""
+        ids = {prompt.id: self.roles.base.prompt_ids(prompt.messages) for prompt in prompts}
+        examples = [
+            response_example(self.roles.base, ids[r.prompt], r.text, r.finish_reason == "stop") for r in responses
+        ]
+        return self.score_all(examples, token_budget)
+
 
 @dataclass(frozen=True, slots=True)
-class RewardModel:
-    """A role with a head. `mean`, `std`: of the raw scores on the training answers; `card`: what its run recorded."""
+class RewardModel(Scorer):
+    """A role with a head. `mean`, `std`: of the raw scores on the training answers."""
 
     roles: Roles
     role: str
@@ -32,33 +87,25 @@ class RewardModel:
             raise WrongAdapter(f"{folder} has no score head ({HEAD}); give the 'adapter' folder of a reward run.")
         return RewardModel(roles, role, card["mean"], card["std"], card)
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Its own role."""
+        return (self.role,)
+
+    @property
+    def pooling(self) -> Pooling:
+        """Which states of an answer the head reads."""
+        pooling: Pooling = self.card.get("pooling", "last")
+        return pooling
+
     def score(self, states: Tensor, lengths: Tensor) -> Tensor:
         """(rows,) normalised scores from response states (rows, R + 1, hidden) and response lengths (rows,)."""
-        return (raw_scores(self.roles, self.role, states, lengths) - self.mean) / self.std
+        return (raw_scores(self.roles, self.role, states, lengths, self.pooling) - self.mean) / self.std
 
-    @torch.no_grad()
-    def score_all(
-        self, examples: Sequence[Example], token_budget: int, on_rows: Callable[[int], object] = lambda _: None
-    ) -> list[float]:
-        """Normalised scores in the given order."""
-        scores = torch.zeros(len(examples))
-        for rows in shared_batches(examples, token_budget, self.roles.shares):
-            batch = self.roles.collate([examples[i] for i in rows])
-            with self.roles.routed(self.role):
-                states = self.roles.response_states(batch)
-            scores[rows] = self.score(states, batch.lengths).float().to(scores.device)
-            on_rows(len(rows))
-        return [float(score) for score in scores]
-
-    def score_responses(
-        self, responses: Sequence[Response], prompts: Sequence[Prompt], token_budget: int
-    ) -> list[float]:
-        """Normalised scores of stored responses to those prompts."""
-        ids = {prompt.id: self.roles.base.prompt_ids(prompt.messages) for prompt in prompts}
-        examples = [
-            response_example(self.roles.base, ids[r.prompt], r.text, r.finish_reason == "stop") for r in responses
-        ]
-        return self.score_all(examples, token_budget)
+    def judge(self, states: Sequence[Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Its scores, and no spread."""
+        scores = self.score(states[0], lengths)
+        return scores, torch.zeros_like(scores)
 
     def copy_as_value(self, role: str) -> None:
         """A value role that starts as this reward model, on the scale of normalised scores."""
@@ -74,9 +121,18 @@ def last_states(states: Tensor, lengths: Tensor) -> Tensor:
     return states[torch.arange(len(states), device=states.device), lengths]
 
 
-def raw_scores(roles: Roles, role: str, states: Tensor, lengths: Tensor) -> Tensor:
-    """(rows,) head outputs at the last states, before normalisation."""
-    scores: Tensor = roles.heads[role](last_states(states, lengths).float()).squeeze(-1)
+def pooled(states: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+    """(rows, hidden) fp32: the state after the last token, or the mean of the states after each token of the answer."""
+    if pooling == "last":
+        return last_states(states, lengths).float()
+    after = torch.arange(states.shape[1], device=states.device)[None]
+    inside = (after >= 1) & (after <= lengths[:, None])
+    return (states.float() * inside[:, :, None]).sum(1) / lengths[:, None]
+
+
+def raw_scores(roles: Roles, role: str, states: Tensor, lengths: Tensor, pooling: Pooling = "last") -> Tensor:
+    """(rows,) head outputs at the pooled states, before normalisation."""
+    scores: Tensor = roles.heads[role](pooled(states, lengths, pooling)).squeeze(-1)
     return scores
 
 

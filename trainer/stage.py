@@ -34,6 +34,10 @@ class Stage:
     json: bool = False
     """Print one JSON document alone on stdout."""
 
+    def needs_store(self) -> bool:
+        """Whether the command reads the database."""
+        return True
+
 
 def open_study(store: Store, name: str | None) -> Study:
     """The named study, or the default one."""

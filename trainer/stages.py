@@ -25,12 +25,12 @@ BY_NAME: dict[str, type[Stage]] = {"sft": Sft, "sample": SampleStage, "reward": 
 
 def run(stage: Stage) -> dict[str, Any]:
     """Run one command from its options alone, alone on the device; what it found."""
-    store = open_store(stage.db)
+    store = open_store(stage.db) if stage.needs_store() else None
     with device_lock(default_device_name()):
         return execute(stage, store, open_base(stage))
 
 
-def execute(stage: Stage, store: Store, base: Base) -> dict[str, Any]:
+def execute(stage: Stage, store: Store | None, base: Base) -> dict[str, Any]:
     """Run one command on an open store and a loaded base."""
     result: dict[str, Any] = WORK[type(stage)](stage, store, base)
     return result

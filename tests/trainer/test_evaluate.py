@@ -1,5 +1,6 @@
 """Numbers about a reward model and about a policy, against counts by hand."""
 
+import json
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 
 from preferences.errors import RankloopError
+from preferences.exchange.importing import import_rankings
 from preferences.records import Policy, Study
 from preferences.store import Store
 from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, rank, save_adapter
-from trainer.evaluate import EvaluatePolicy, EvaluateReward, accuracy, evaluate_policy, evaluate_reward, split_like
+from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
 from trainer.models import Base, load_base
 from trainer.ranked import Ranked
+from trainer.reward_metrics import accuracy, split_like
 from trainer.roles import Roles, WrongAdapter
 from trainer.scoring import RewardModel
 
@@ -101,6 +104,62 @@ def test_a_reward_model_without_held_out_rankings(
     assert evaluate_reward(asked, store, fresh())["accuracy"]["n"] == 1
     with pytest.raises(WrongAdapter, match="no score head"):
         evaluate_reward(EvaluateReward(db=store.path, adapter=adapters["old"], include_simulated=True), store, base)
+
+
+def record(source: str, texts: list[str], annotations: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A line of the record format."""
+    prompt = [{"role": "user", "content": f"About {texts[0]}?"}]
+    responses = [{"text": text} for text in texts]
+    return {"source": source, "prompt": prompt, "responses": responses, "annotations": annotations, **more}
+
+
+def test_a_file_is_judged_as_its_import_would_be(
+    store: Store, study: Study, base: Base, adapters: dict[str, Path], fresh: Callable[[], Base], tmp_path: Path
+) -> None:
+    """Ties, several annotators, pairs that no ranking can express, equal texts: the same figures, without a database."""
+    lines = [
+        record("one", ["Tea!", "Bread and cheese.", "A walk.", "Yes."], [{"annotator": "a", "ranking": [[2], [0, 3], [1]]}]),
+        record("one", ["Rain", "Sun", "Wind"], [
+            {"annotator": "a", "ranking": [[0], [1], [2]]}, {"annotator": "b", "ranking": [[1], [0, 2]]},
+            {"annotator": "robot", "simulated": True, "ranking": [[2], [1], [0]]},
+            {"annotator": "c", "verdict": "cannot_rank"},
+        ]),
+        record("two", ["x", "yy", "zzz"], [], pairwise=[[0, 1, 1], [1, 2, 1], [0, 2, 2]]),
+        record("two", ["same", "same", "other words"], [{"annotator": "a", "all_bad": True, "ranking": [[0, 1, 2]]}]),
+    ]  # fmt: skip
+    path = tmp_path / "some.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = EvaluateReward(db=tmp_path / "none.db", adapter=adapters["reward"], file=path)
+    assert not options.needs_store()
+    found = evaluate_reward(options, None, base)
+    import_rankings(store, study, path, heldout=0.0)
+    stored = evaluate_reward(EvaluateReward(db=store.path, adapter=adapters["reward"], split="train"), store, fresh())
+    assert set(found["accuracy"]) == INTERVAL and set(found["by_source"]) == {"one", "two"}
+    assert found["accuracy"]["n"] == 5 + 2 + 3 and found["ties"] == 1 + 1
+    assert found["by_source"]["two"]["n"] == 3
+    for name in stored.keys() - {"by_source", "seconds_an_answer"}:
+        assert found[name] == pytest.approx(stored[name]), name
+    for source, interval in stored["by_source"].items():
+        assert found["by_source"][source] == pytest.approx(interval)
+
+
+def test_what_is_wrong_with_a_file(base: Base, adapters: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+
+    def evaluate(*lines: dict[str, Any]) -> None:
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        evaluate_reward(EvaluateReward(adapter=adapters["reward"], file=path), None, base)
+
+    tied = record("one", ["a", "b"], [{"annotator": "x", "ranking": [[0, 1]]}])
+    with pytest.raises(RankloopError, match=r"some\.jsonl has no decided pair"):
+        evaluate(tied)
+    robot = record("one", ["a", "b"], [{"annotator": "x", "simulated": True, "ranking": [[0], [1]]}])
+    with pytest.raises(RankloopError, match="need --include-simulated"):
+        evaluate(robot)
+    with pytest.raises(RankloopError, match=r"some\.jsonl, line 2: .*responses"):
+        evaluate(tied, {**tied, "responses": []})
+    with pytest.raises(RankloopError, match="cannot be read"):
+        evaluate_reward(EvaluateReward(adapter=adapters["reward"], file=tmp_path / "none"), None, base)
 
 
 @pytest.fixture

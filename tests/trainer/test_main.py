@@ -69,6 +69,13 @@ def test_evaluate_takes_two_words(
     found = json.loads(capsys.readouterr().out)
     assert {"accuracy", "longer_wins", "shorter_wins"} <= found.keys()
     assert found["accuracy"].keys() == {"value", "low", "high", "n"}
+    record = {"prompt": heldout.messages, "responses": [{"text": "Yes."}, {"text": "No."}], "pairwise": [[0, 1, 1]]}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps(record) + "\n")
+    nowhere = ["--db", str(tmp_path / "none.db"), *common[2:]]
+    assert call("evaluate", "reward", *nowhere, "--adapter", judge, "--file", str(file), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == found["accuracy"]
+    assert not (tmp_path / "none.db").exists()
     policy = save_adapter(llama_folder, tmp_path / "policy", seed=5)
     add_policy(store, study, base, policy, "tuned")
     options = ["--adapter", str(policy), "--against", "tuned", "--max-new-tokens", "4", "--json"]

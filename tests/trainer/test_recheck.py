@@ -10,12 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from preferences.records import Study
 from preferences.store import Store
+from tests.trainer.fill import add_policy, save_adapter
 from tests.trainer.test_reward import fill
+from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
 from trainer.models import Base, load_base
 from trainer.ppo import Ppo, ppo
 from trainer.recheck import FILE, recheck
 from trainer.reward import Reward, reward
-from trainer.roles import HEAD, Roles, WrongAdapter
+from trainer.roles import HEAD, Roles, WrongAdapter, read_card
 from trainer.scoring import RewardModel
 
 
@@ -50,9 +52,45 @@ def test_a_changed_one_is_refused(saved: Path, llama_folder: Path, changed: str)
         recheck(saved, load(saved, llama_folder), 4096)
 
 
-def test_one_without_kept_answers_is_taken_on_trust(saved: Path, llama_folder: Path) -> None:
+def test_one_whose_kept_answers_are_gone_is_refused(saved: Path, llama_folder: Path, tmp_path: Path) -> None:
+    """One that never had any (of an older version) is taken on trust."""
     (saved / FILE).unlink()
-    assert recheck(saved, load(saved, llama_folder), 4096) is None
+    with pytest.raises(WrongAdapter, match=r"recheck\.json is missing"):
+        recheck(saved, load(saved, llama_folder), 4096)
+    older = save_adapter(llama_folder, tmp_path / "older", head=True)
+    assert recheck(older, load(older, llama_folder), 4096) is None
+
+
+def test_the_stored_accuracy_is_reproduced(saved: Path, llama_folder: Path) -> None:
+    """Also where the scores are near enough: somebody has changed the pairs."""
+    document = json.loads((saved / FILE).read_text())
+    assert recheck(saved, load(saved, llama_folder), 4096) == document["accuracy"] > 0.5
+    (saved / FILE).write_text(json.dumps({**document, "accuracy": 0.0}))
+    with pytest.raises(WrongAdapter, match="does not judge as it did"):
+        recheck(saved, load(saved, llama_folder), 4096)
+
+
+@pytest.mark.parametrize("what", ["evaluate reward", "evaluate policy"])
+def test_no_command_judges_by_a_changed_one(
+    saved: Path, store: Store, study: Study, llama_folder: Path, tmp_path: Path, what: str
+) -> None:
+    state = load_file(saved / HEAD)
+    save_file({"weight": -state["weight"], "bias": state["bias"]}, saved / HEAD)
+    base = load_base(str(llama_folder), "none")
+    with pytest.raises(WrongAdapter, match="does not judge as it did"):
+        if what == "evaluate reward":
+            evaluate_reward(EvaluateReward(db=store.path, adapter=saved), store, base)
+        else:
+            adapter = save_adapter(llama_folder, tmp_path / "policy")
+            add_policy(store, study, base, adapter, "tuned")
+            options = EvaluatePolicy(db=store.path, adapter=adapter, against="tuned", reward=saved)
+            evaluate_policy(options, store, base)
+
+
+def test_where_a_reward_model_comes_from(saved: Path, base: Base) -> None:
+    card = read_card(saved, base)
+    assert card["heldout_accuracy"]["n"] == 8 * 4 and card["study"] == "main"
+    assert {"data_hash", "comparisons", "loss", "ties", "seed", "pooling", "mean", "std", "versions"} <= card.keys()
 
 
 def test_a_broken_file_is_one_sentence(saved: Path, llama_folder: Path) -> None:
