@@ -1,4 +1,4 @@
-"""The command line: trainer sft | sample | reward | ppo | evaluate reward | evaluate policy | worker."""
+"""The command line: trainer sft | sample | reward | ppo | evaluate reward | evaluate policy | report | worker."""
 
 import json
 import os
@@ -14,6 +14,8 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 from preferences.cli import guarded, print_json
 from trainer.evaluate import EvaluatePolicy, EvaluateReward
 from trainer.ppo import Ppo
+from trainer.report import Report
+from trainer.report import report as write_report
 from trainer.reward import Reward
 from trainer.sample import SampleStage
 from trainer.sft import Sft
@@ -30,6 +32,7 @@ Command = (
     | Annotated[Reward, subcommand("reward")]
     | Annotated[Ppo, subcommand("ppo")]
     | Annotated[Worker, subcommand("worker")]
+    | Annotated[Report, subcommand("report")]
     | Evaluate
 )
 
@@ -51,7 +54,14 @@ def obey(args: list[str] | None) -> None:
         args=args,
         config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
     )
-    report(command, work(command) if isinstance(command, Worker) else run(command))
+    report(command, result_of(command))
+
+
+def result_of(command: Any) -> dict[str, Any]:
+    """Do what it says."""
+    if isinstance(command, Worker):
+        return work(command)
+    return write_report(command) if isinstance(command, Report) else run(command)
 
 
 def report(command: Any, result: dict[str, Any]) -> None:
