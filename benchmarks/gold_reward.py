@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+# ruff: noqa: E402
+"""Gold score against the square root of the KL, for PPO on one reward model and on a pessimistic ensemble, both learned from
+noisy rankings by the gold scorer (Gao et al. 2023, arXiv 2210.10760; Coste et al. 2024, arXiv 2310.02743).
+
+    python benchmarks/gold_reward.py --json gold.json
+
+A tiny random model, whose answers are words without sense; the gold scorer is `gold` below. The same rankings, prompts, seed
+and options for both; PPO logs the gold score as a reward function of weight 0.
+"""
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on the path
+
+import numpy as np
+import tyro
+
+from preferences.cli import guarded
+from preferences.records import Message, Study
+from preferences.store import Store
+from trainer.models import load_base
+from trainer.ppo import Ppo, ppo
+from trainer.reward import Reward, reward
+from trainer.runs import METRICS
+from trainer.sample import SampleStage, sample
+
+PROMPTS = REPOSITORY / "data" / "round_prompts.jsonl"
+K = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """PPO against a known scorer."""
+
+    json: Path | None = None
+    """Write everything measured to this file."""
+    prompts: int = 64
+    """Prompts whose answers are ranked."""
+    noise: float = 0.5
+    """Scale of the Gumbel noise on each answer's gold score when it is ranked."""
+    members: int = 4
+    """Of the ensemble."""
+    pessimism: float = 1.0
+    """Times the members' spread that is taken off their mean."""
+    iterations: int = 60
+    """Of PPO."""
+    beta: float = 0.0
+    """Weight of the KL penalty; 0 lets the policy go as far as it likes."""
+    lr: float = 1e-3
+    """PPO's learning rate."""
+    seeds: int = 3
+    """Repetitions."""
+
+
+def gold(_: list[list[Message]], responses: list[str]) -> list[float]:
+    """The known scorer, as a reward function."""
+    return [score(text) for text in responses]
+
+
+def score(text: str) -> float:
+    """Different words, half of their letters vowels, and five letters long; 0 for nothing. Straight on is too far in each."""
+    words = text.split()
+    if not words:
+        return 0.0
+    letters = [c for c in text.lower() if c.isalpha()]
+    vowels = sum(c in "aeiou" for c in letters) / max(1, len(letters))
+    variety = len(set(words)) / len(words)
+    length = float(np.mean([len(word) for word in words]))
+    return variety + 4 * vowels * (1 - vowels) - ((length - 5) / 5) ** 2
+
+
+def main() -> None:
+    """Measure, write, print."""
+    config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    guarded(lambda: show(measure(config)))
+
+
+def measure(config: Benchmark) -> dict[str, Any]:
+    """Both rewards at each seed."""
+    runs = []
+    for seed in range(config.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            runs += repetition(config, seed, Path(folder))
+        if config.json:
+            config.json.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
+    return {"runs": runs}
+
+
+def repetition(config: Benchmark, seed: int, folder: Path) -> list[dict[str, Any]]:
+    """Rank, learn both rewards, run PPO on each."""
+    from tests.tiny import save_tiny_llama
+
+    model = str(save_tiny_llama(folder / "tiny", seed))
+    store = Store(folder / "rankloop.db")
+    study = store.studies.create("main", k=K, plan={"labels_heldout": 1, "shared": 0.0, "repeats": 0.0})
+    messages = [json.loads(line)["messages"] for line in PROMPTS.read_text().splitlines()][: config.prompts]
+    store.studies.add_prompts(study, store.prompts.add([{"messages": one} for one in messages], heldout=0.1))
+    common: dict[str, Any] = {"db": store.path, "model": model, "quantize": "none", "seed": seed}
+    sample(SampleStage(**common, temperature=1.0, max_new_tokens=24), store, load_base(model, "none"))
+    rank_all(store, study, config.noise, seed)
+    found = []
+    for name, members, pessimism in (("single", 1, 0.0), ("pessimistic", config.members, config.pessimism)):
+        out = folder / name
+        options = {"epochs": 3.0, "lr": 1e-3, "rank": 8, "members": members}
+        result = reward(Reward(**common, out=out, **options), store, load_base(model, "none"))
+        run = Ppo(
+            **common, out=folder / f"ppo-{name}", reward=out / "adapter", pessimism=pessimism, iterations=config.iterations,
+            beta=config.beta, lr=config.lr, value_lr=2 * config.lr, episodes=64, max_new_tokens=24, temperature=1.0, rank=8,
+            missing_eos_penalty=0.0, functions=(f"{Path(__file__).resolve()}:gold=0",), sample_next=False, show_every=1000,
+            save_every=config.iterations, normalise=False,
+        )  # fmt: skip
+        ppo(run, store, load_base(model, "none"))
+        lines = [json.loads(line) for line in (folder / f"ppo-{name}" / METRICS).read_text().splitlines()]
+        points = [point(line) for line in lines]
+        found.append({"seed": seed, "reward": name, "heldout_accuracy": result["heldout_accuracy"], "points": points})
+    store.close()
+    return found
+
+
+def rank_all(store: Store, study: Study, noise: float, seed: int) -> None:
+    """Rank every comparison by the gold score with noise."""
+    rng = np.random.default_rng(seed)
+    robot = store.annotators.add("gold", "annotator", "")
+    for comparison in store.comparisons.all(study.id):
+        responses = store.responses.get_many(comparison.items)
+        scores = np.array([score(responses[item].text) for item in comparison.items])
+        order = np.argsort(-(scores + rng.gumbel(scale=noise, size=len(scores))))
+        store.rankings.add_imported(robot, comparison, [[comparison.items[i]] for i in order])
+
+
+def point(line: dict[str, Any]) -> dict[str, float]:
+    """An iteration: how far the policy is, what the proxy says, and what is true."""
+    true = next(value for name, value in line.items() if name.startswith("reward/") and name.endswith(":gold"))
+    return {"kl": line["objective/kl"], "proxy": line["reward/learned"], "gold": true}
+
+
+def show(found: dict[str, Any]) -> None:
+    """Gold at the start, at its best, and at the end, with the square root of the KL there."""
+    for run in found["runs"]:
+        points = run["points"]
+        best = max(points, key=lambda one: one["gold"])
+        parts = [
+            f"{name} {one['gold']:.3f} (proxy {one['proxy']:+.2f}) at sqrt KL {max(0.0, one['kl']) ** 0.5:.2f}"
+            for name, one in (("start", points[0]), ("best", best), ("end", points[-1]))
+        ]
+        print(f"{run['reward']}, seed {run['seed']}: {'; '.join(parts)}")
+
+
+if __name__ == "__main__":
+    main()

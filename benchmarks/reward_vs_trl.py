@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+# ruff: noqa: E402
+"""Reward training against TRL's RewardTrainer on the same rankings, model, epochs and LoRA: pairs a second, peak memory, and
+accuracy on held-out prompts over several seeds.
+
+    python benchmarks/reward_vs_trl.py --json w.json
+
+TRL gets all decided pairs of the rankings, ours the rankings; the token ids are the same. Both run alternately, each in a
+process of its own. TRL keeps its defaults (learning rate, gradient checkpointing) unless --trl-options says otherwise.
+"""
+
+import json
+import math
+import os
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on the path
+
+import tyro
+
+from benchmarks.ppo_vs_trl import run_process
+from preferences.cli import guarded
+from preferences.errors import RankloopError
+from trainer.embedded import EMBEDDED, cache_folder, embedded_model
+from trainer.models import load_base
+from trainer.ranked import Ranked
+from trainer.ranked_files import ranked_file
+from trainer.reward_metrics import accuracy, lengths
+
+OURS, TRL = "ours", "trl"
+SCRIPTS = {OURS: "reward_ours", TRL: "reward_trl"}
+DATA = Path(os.environ.get("RANKLOOP_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """Reward training here against TRL's."""
+
+    json: Path | None = None
+    """Write everything measured to this file, anew after each run."""
+    file: Path = DATA / "rankings" / "finegrained_qa_k4.jsonl"
+    """Rankings in the record format."""
+    k: int = 4
+    """Only sets of so many answers."""
+    sets: int = 96
+    """Sets to learn from."""
+    heldout: int = 96
+    """Sets of other prompts to judge by."""
+    max_length: int = 512
+    """Sets with a longer prompt and answer are left out."""
+    model: str = EMBEDDED
+    """The embedded model, or a folder."""
+    seeds: int = 3
+    """Runs of each side, from seed 0 on."""
+    epochs: int = 1
+    """Passes over the rankings."""
+    batch: int = 8
+    """Comparisons an update; for TRL, as many pairs as these have on average."""
+    micro_batch: int = 8
+    """TRL's pairs a micro-batch."""
+    rank: int = 16
+    """Rank of the LoRA adapters, on all linear layers."""
+    our_options: str = '{"checkpointing": true}'
+    """Options of ours beside these, as JSON; gradient checkpointing is TRL's default."""
+    trl_options: str = "{}"
+    """Options of TRL's RewardConfig beside these, as JSON."""
+
+
+def main() -> None:
+    """Measure, write, print."""
+    config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    guarded(lambda: show(measure(config)))
+
+
+def measure(config: Benchmark) -> dict[str, Any]:
+    """All runs, in alternation; the document so far is written after each."""
+    model = str(embedded_model(cache_folder())) if config.model == EMBEDDED else config.model
+    base = load_base(model, "none")
+    train, held = divided(config, ranked_file(config.file, base, simulated=False))
+    mean_pairs = statistics.mean(len(r.pairs) for r in train)
+    common = {
+        "model": model, "pad": base.pad_id, "train": plain(train), "held": plain(held), "epochs": config.epochs,
+        "batch": config.batch, "rank": config.rank, "micro_batch": config.micro_batch,
+        "pairs_an_update": round(config.batch * mean_pairs),
+    }  # fmt: skip
+    del base
+    options = {OURS: json.loads(config.our_options), TRL: json.loads(config.trl_options)}
+    runs: list[dict[str, Any]] = []
+    for seed in range(config.seeds):
+        for side in (OURS, TRL):
+            before = os.getloadavg()
+            settings = common | {"seed": seed, "options": options[side]}
+            said = run_process(Path(sys.executable), SCRIPTS[side], settings)
+            value = accuracy(held, said.pop("scores")).value
+            run = {"side": side, "seed": seed, "accuracy": value, "load_average": [before, os.getloadavg()], **said}
+            runs.append(run)
+            print(
+                f"{side}, seed {seed}: {run['pairs'] / run['seconds']:.1f} pairs/s, {run['peak_rss_mb']:.0f} MiB, "
+                f"accuracy {value:.3f}",
+                file=sys.stderr,
+            )
+            found = document(config, train, held, runs)
+            if config.json:
+                config.json.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def divided(config: Benchmark, ranked: Sequence[Ranked]) -> tuple[list[Ranked], list[Ranked]]:
+    """Sets to learn from and to judge by, of different prompts. Raises RankloopError if there are too few."""
+    fit = [r for r in ranked if r.pairs and len(r.examples) == config.k and r.longest <= config.max_length]
+    prompts = sorted({r.prompt for r in fit})
+    random.Random(0).shuffle(prompts)
+    side = {
+        prompt: at * (config.sets + config.heldout) < config.sets * len(prompts) for at, prompt in enumerate(prompts)
+    }
+    train = [r for r in fit if side[r.prompt]][: config.sets]
+    held = [r for r in fit if not side[r.prompt]][: config.heldout]
+    if len(train) < config.sets or not held:
+        raise RankloopError(
+            f"{config.file} has {len(fit)} decided sets of {config.k} answers within {config.max_length} tokens; give fewer "
+            "--sets, or another --file."
+        )
+    return train, held
+
+
+def plain(ranked: Sequence[Ranked]) -> list[dict[str, Any]]:
+    """As token ids and pairs."""
+    return [
+        {
+            "id": r.prompt, "prompt": r.examples[0].prompt, "responses": [example.response for example in r.examples],
+            "pairs": [[b, w] for b, w, _ in r.pairs],
+        }
+        for r in ranked
+    ]  # fmt: skip
+
+
+def document(
+    config: Benchmark, train: Sequence[Ranked], held: Sequence[Ranked], runs: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """{"speed_ratio", "memory_ratio", "accuracy", "accuracy_standard_error", "longer_wins", "workload", "runs"}."""
+    sides = {side: [run for run in runs if run["side"] == side] for side in (OURS, TRL)}
+    found: dict[str, Any] = {
+        "accuracy": {side: statistics.mean(r["accuracy"] for r in own) for side, own in sides.items() if own},
+        "accuracy_standard_error": {side: standard_error([r["accuracy"] for r in own]) for side, own in sides.items()},
+        "longer_wins": accuracy(held, lengths(held)).value,
+    }
+    if all(sides.values()):
+        speed = {side: statistics.median(r["pairs"] / r["seconds"] for r in own) for side, own in sides.items()}
+        memory = {side: statistics.median(r["peak_rss_mb"] for r in own) for side, own in sides.items()}
+        found |= {
+            "speed_ratio": speed[OURS] / speed[TRL], "memory_ratio": memory[OURS] / memory[TRL],
+            "pairs_a_second": speed, "peak_rss_mb": memory,
+        }  # fmt: skip
+    workload = {
+        "file": config.file.name, "training_sets": len(train), "heldout_sets": len(held), "k": config.k,
+        "training_pairs": sum(len(r.pairs) for r in train), "epochs": config.epochs, "batch": config.batch,
+        "micro_batch": config.micro_batch, "rank": config.rank, "cores": os.cpu_count(),
+    }  # fmt: skip
+    return {**found, "workload": workload, "runs": list(runs)}
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of their mean; None of fewer than two."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def show(found: dict[str, Any]) -> None:
+    """The ratios and accuracies in lines."""
+    for name in ("speed_ratio", "memory_ratio", "accuracy", "accuracy_standard_error", "longer_wins"):
+        print(f"{name}: {json.dumps(found.get(name))}")
+
+
+if __name__ == "__main__":
+    main()
