@@ -24,9 +24,10 @@ class Queue(Supply):
     ) -> Lease | None:
         """The annotator's open lease, renewed, or a new one on what `choose` picks; None if it picks none.
 
-        `arrange` gives the order in which the items are shown; a repeat has the reverse of the first one.
+        `arrange` gives the order in which the items are shown; a repeat has the reverse of the first one. A lease alone
+        does not wait for the disk.
         """
-        with self.store.write():
+        with self.store.write(durable=False):
             held = self.held(annotator, study)
             if held:
                 return self.renew(held, seconds)

@@ -13,7 +13,7 @@ from preferences.answers import FLAGS, mode_of, options_of
 from preferences.errors import BadAnswer, BadTiers, NotLeased, UnknownName
 from preferences.migrations import migrations
 from preferences.rankings import ALL_BAD, vote_shares, votes_of
-from preferences.records import Annotator, Lease, Pick, Ranking, Study
+from preferences.records import Annotator, Comparison, Lease, Pick, Ranking, Study
 from preferences.store import Store
 from preferences.tables.rankings import Answer
 from tests.conftest import PLAIN
@@ -328,6 +328,25 @@ def test_only_what_is_not_durable_skips_the_disk(store: Store, ann: Annotator) -
     with pytest.raises(ZeroDivisionError), store.write(durable=False):
         raise ZeroDivisionError
     assert synchronous() == 2
+
+
+def test_a_lease_waits_for_the_disk_only_with_what_it_comes_after(store: Store, ann: Annotator) -> None:
+    study, seen = study_of(store), []
+    add_comparison(store, study)
+
+    def arrange(comparison: Comparison) -> list[str]:
+        seen.append(store.db.conn.execute("PRAGMA synchronous").fetchone()[0])
+        return comparison.items
+
+    def take_first() -> Lease | None:
+        return store.queue.take(study, ann, lambda offer: Pick(offer.candidates[0].comparison), arrange, SECONDS)
+
+    first = take_first()
+    assert first is not None
+    with store.write():
+        store.queue.release(first)
+        assert take_first() is not None
+    assert seen == [1, 2]
 
 
 # Migration.
