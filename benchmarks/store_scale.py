@@ -7,6 +7,7 @@
 A study of 1,000,000 responses of 400 characters in 250,000 comparisons of K = 4, each ranked once, by 200 annotators;
 held-out comparisons want more labels, so that there is something to rank. Tasks are given and stored as the labeler does
 it, on a database with synchronous=FULL; export and statistics are the command line's, each in a process of its own.
+`load`: the load average of the machine when measuring began, by which seconds are to be judged beside processor seconds.
 """
 
 import json
@@ -69,18 +70,16 @@ def measure(config: Benchmark, responses: int) -> dict[str, Any]:
         db = folder / f"{responses}.db"
         # Processes of their own: this one stays small, since a child's peak memory begins with its parent's.
         fill_seconds = None if db.exists() else in_child(fill, db, responses // K, config.seed)
+        load = os.getloadavg()[0]
         result = in_child(rank, db, config.tasks, config.seed)
         labeler = [sys.executable, "-m", "labeler"]
         export = [*labeler, "export", "--split", "all", "--out", str(Path(name) / "rankings.parquet"), "--db", str(db)]
-        export_seconds, export_peak = run(export)
-        stats_seconds, stats_peak = run([*labeler, "stats", "--json", "--db", str(db)])
         return {
             **result,
-            "export_seconds": export_seconds,
-            "export_peak_mb": export_peak,
-            "stats_seconds": stats_seconds,
-            "stats_peak_mb": stats_peak,
+            **run("export", export),
+            **run("stats", [*labeler, "stats", "--json", "--db", str(db)]),
             **({} if fill_seconds is None else {"fill_seconds": fill_seconds}),
+            "load": load,
             "responses": responses,
             "rankings": responses // K,
             "db_mb": db.stat().st_size / 1e6,
@@ -94,14 +93,19 @@ def in_child(function: Any, *arguments: Any) -> Any:
         return pool.apply(function, arguments)
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """(seconds, peak resident memory in MB) of a command that must succeed."""
+def run(name: str, command: list[str]) -> dict[str, float]:
+    """Seconds, processor seconds and peak resident memory in MB of a command that must succeed."""
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"{' '.join(command)} ended with {process.returncode}"
-    return time.perf_counter() - start, usage.ru_maxrss / 1000
+    return {
+        f"{name}_seconds": seconds,
+        f"{name}_cpu_seconds": usage.ru_utime + usage.ru_stime,
+        f"{name}_peak_mb": usage.ru_maxrss / 1000,
+    }
 
 
 def fill(db: Path, comparisons: int, seed: int) -> float:

@@ -1,10 +1,12 @@
 """What the command lines share: errors as one sentence on standard error, results as one JSON document."""
 
+import gc
 import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +37,16 @@ def guarded(function: Callable[[], None]) -> NoReturn:
 def _fail(sentence: str) -> NoReturn:
     print(sentence, file=sys.stderr)
     sys.exit(2)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """For reading millions of rows, which hold no cycles: the search for some would be a quarter of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def print_json(document: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from labeler.commands.study_care import pick_study
-from preferences.cli import DEFAULT_DB, open_store, say
+from preferences.cli import DEFAULT_DB, open_store, say, without_collection
 from preferences.errors import RankloopError
 from preferences.exchange.exporting import FORMATS, export, push
 from preferences.exchange.formats import SETS
@@ -143,11 +143,12 @@ class Export:
             simulated=self.include_simulated, names=self.names, license=self.license, citation=self.citation,
             annotator_model=self.annotator_model, images=self.images,
         )  # fmt: skip
-        if self.out:
-            done = export(source, name, self.out, self.columns(name), self.kind, self.card)
-        else:
-            assert self.push_to_hub
-            done = push(source, name, self.push_to_hub, self.columns(name), not self.public)
+        with without_collection():
+            if self.out:
+                done = export(source, name, self.out, self.columns(name), self.kind, self.card)
+            else:
+                assert self.push_to_hub
+                done = push(source, name, self.push_to_hub, self.columns(name), not self.public)
         sentence = f"{done['records']} records of split {done['split']} in {done['out']}."
         if "images" in done:
             sentence += f" With {done['images']} pictures."

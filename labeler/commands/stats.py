@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from preferences import summary
-from preferences.cli import DEFAULT_DB, open_store, print_json
+from preferences.cli import DEFAULT_DB, open_store, print_json, without_collection
 from preferences.intervals import Statistic
 from preferences.store import Store
 
@@ -27,14 +26,18 @@ class Stats:
 
     def run(self) -> None:
         """Counts first, then the statistics."""
+        from preferences import summary  # it loads scipy.stats, which no other command should wait for
+
         store = open_store(self.db)
         study = store.studies.get(self.study).id if self.study else None
         if self.strengths:
-            found = {"strengths": self.strengths, **summary.strengths(store, study, self.include_simulated)}
+            with without_collection():
+                found = {"strengths": self.strengths, **summary.strengths(store, study, self.include_simulated)}
             print_json(found) if self.json else print("\n".join(lines(found)))
             return
         counts = count(store)
-        found = summary.agreement(store, study, self.include_simulated)
+        with without_collection():
+            found = summary.agreement(store, study, self.include_simulated)
         if self.json:
             print_json({**counts, **found})
             return

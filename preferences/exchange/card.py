@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from preferences import summary
 from preferences.exchange.views import Source
 
 WHAT = {
@@ -18,6 +17,8 @@ WHAT = {
 
 def card(source: Source, name: str, records: dict[str, int]) -> str:
     """What is in the export, who made it and how, for a README.md. `records`: how many each split has."""
+    from preferences import summary  # it loads scipy.stats, which takes longer than most exports
+
     study, ask = source.study, (source.study.id, source.split, source.simulated)
     exported = source.store.exported
     guideline = source.store.studies.guideline(study)
