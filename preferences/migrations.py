@@ -259,6 +259,45 @@ def m006_annotators_of_studies(db: Database) -> None:
     )
 
 
+TEXTS_IN_ORDER = (
+    # Without rowids each text lay at a place of its own, by its hash, and in the inner nodes of the tree as well: to read
+    # the responses of a study was to read its file in no order. Now they lie in the order in which they were sampled.
+    "CREATE TABLE texts_in_order (id TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT",
+    """INSERT INTO texts_in_order SELECT t.id, t.text FROM responses AS r CROSS JOIN texts AS t ON t.id = r.text
+        WHERE true ORDER BY r.rowid ON CONFLICT DO NOTHING""",
+    "INSERT INTO texts_in_order SELECT id, text FROM texts WHERE true ON CONFLICT DO NOTHING",
+    "DROP TABLE texts",
+    "ALTER TABLE texts_in_order RENAME TO texts",
+    "CREATE TRIGGER texts_no_update BEFORE UPDATE ON texts BEGIN SELECT RAISE(ABORT, 'texts is append-only'); END",
+    "CREATE TRIGGER texts_no_delete BEFORE DELETE ON texts BEGIN SELECT RAISE(ABORT, 'texts is append-only'); END",
+)
+
+
+@migrations()  # type: ignore[untyped-decorator]
+def m007_texts_in_order(db: Database) -> None:
+    for statement in TEXTS_IN_ORDER:
+        db.execute(statement)
+
+
+ORDER_OF_STORING = (
+    "DROP VIEW current_rankings",
+    "DROP VIEW standing_rankings",
+    """CREATE VIEW standing_rankings AS SELECT r.rowid AS line, r.* FROM rankings AS r WHERE r.kind != 'withdrawal'
+        AND NOT EXISTS (SELECT 1 FROM rankings AS later WHERE later.supersedes = r.id)""",
+    # CROSS: from the annotator's exclusions, mostly none, to the comparison; never the other way round.
+    """CREATE VIEW current_rankings AS SELECT * FROM standing_rankings AS s
+        WHERE NOT EXISTS (SELECT 1 FROM outdated WHERE ranking = s.id)
+        AND NOT EXISTS (SELECT 1 FROM exclusions AS e CROSS JOIN comparisons AS c ON c.study = e.study
+            WHERE e.annotator = s.annotator AND e.lifted IS NULL AND c.id = s.comparison)""",
+)
+
+
+@migrations()  # type: ignore[untyped-decorator]
+def m008_order_of_storing(db: Database) -> None:
+    for statement in ORDER_OF_STORING:
+        db.execute(statement)
+
+
 def unknown_migrations(db: Database) -> set[str]:
     """Names applied to `db` that this version does not know: the mark of a newer version."""
     known = {migration.name for migration in migrations.pending(Database(memory=True))}

@@ -1,9 +1,10 @@
 """Ranked sets as Arrow columns: a study of a million responses leaves in seconds, where a dict each would take minutes."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, groupby
-from operator import itemgetter
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -12,109 +13,129 @@ from preferences.exchange.reading import chunks
 from preferences.exchange.schemas import ANNOTATION, RESPONSE, schema
 from preferences.exchange.views import Source
 from preferences.rankings import ALL_BAD
+from preferences.records import Tiers
 
 BATCH = 1000  # comparisons that are read at once
 
-Row = tuple[Any, ...]
-Index = dict[str, int]
+Column = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """A comparison's responses. `number`: response -> its number in the record; `shown`: the item that each is shown as.
+
+    `twins`: whether one is shown as another.
+    """
+
+    number: dict[str, int]
+    shown: Sequence[str]
+    twins: bool
+
+    def tiers(self, tiers: Tiers) -> list[list[int]]:
+        """A ranking's tiers as numbers, in the record's order; a response that is shown as another shares its place."""
+        if self.twins:
+            return [[i for i, item in enumerate(self.shown) if item in tier] for tier in tiers]
+        number = self.number
+        return [sorted([number[item] for item in tier]) for tier in tiers]
 
 
 def ranked_batches(source: Source) -> Iterator[pa.RecordBatch]:
     """Each judged comparison of the source as a row of schema "rankings", in the format of docs/exchange.md."""
     exported = source.store.exported
-    columns = schema("rankings")
-    for idents in chunks(
-        source.store.comparisons.ranked_ids(source.study, source.split, source.simulated, verdicts=True), BATCH
-    ):
+    of = schema("rankings")
+    judged = source.store.comparisons.ranked_ids(source.study, source.split, source.simulated, verdicts=True)
+    for idents in chunks(judged, BATCH):
         prompts = transposed(exported.prompts(idents), 6)
-        responses = [list(rows) for _, rows in groupby(exported.responses(idents), itemgetter(0))]
-        indices = [{row[1]: i for i, row in enumerate(rows)} for rows in responses]
-        rankings = {
-            ident: list(rows) for ident, rows in groupby(exported.rankings(idents, source.simulated), itemgetter(0))
-        }
+        responses = transposed(exported.responses(idents), 13)
+        rankings = transposed(exported.rankings(idents, source.simulated), 14)
+        starts = starts_of(responses[0], len(idents))
+        members = members_of(responses, starts)
         arrays = [
             pa.array(prompts[0]), pa.array(prompts[1]), pa.array(prompts[2]), pa.array(prompts[3]),
-            pa.array(map(json.loads, prompts[4]), columns.field("tags").type),
-            pa.array(map(json.loads, prompts[5]), columns.field("prompt").type),
-            response_column(source, responses, indices),
-            annotation_column(source, [rankings[ident] for ident in idents], responses, indices),
+            pa.array(parsed(prompts[4]), of.field("tags").type), pa.array(parsed(prompts[5]), of.field("prompt").type),
+            listed(starts, response_struct(source, responses, members)),
+            listed(starts_of(rankings[0], len(idents)), annotation_struct(source, rankings, members)),
         ]  # fmt: skip
-        yield pa.RecordBatch.from_arrays(arrays, schema=columns)
+        yield pa.RecordBatch.from_arrays(arrays, schema=of)
 
 
-def transposed(rows: Sequence[Row], width: int) -> list[Sequence[Any]]:
+def transposed(rows: Sequence[tuple[Any, ...]], width: int) -> list[Column]:
     """The columns of rows."""
     return list(zip(*rows, strict=True)) or [()] * width
 
 
-def listed(groups: Sequence[Sequence[Any]], values: pa.Array) -> pa.ListArray:
-    """`values` as one list for each group, of the group's length."""
-    return pa.ListArray.from_arrays(pa.array([0, *accumulate(map(len, groups))], pa.int32()), values)
+def parsed(texts: Column) -> list[Any]:
+    """The values of JSON texts; at once, since most are so short that a call for each would be most of the work."""
+    found: list[Any] = json.loads(f"[{','.join(texts)}]")
+    return found
 
 
-def response_column(source: Source, responses: list[list[Row]], indices: list[Index]) -> pa.ListArray:
-    """Every response of each comparison, in the record's own order, and where it came from."""
-    shown = [
-        None if row[1] == row[2] else index[row[2]]
-        for rows, index in zip(responses, indices, strict=True)
-        for row in rows
+def starts_of(comparison: Column, count: int) -> list[int]:
+    """Where the rows of each of `count` comparisons begin, and the end; `comparison`: each row's, ascending."""
+    rows = Counter(comparison)
+    return [0, *accumulate(rows[number] for number in range(count))]
+
+
+def members_of(responses: list[Column], starts: list[int]) -> list[Members]:
+    """The responses of each comparison."""
+    _, response, shown, *_ = responses
+    return [
+        Members(dict(zip(response[start:end], range(end - start), strict=True)), shown[start:end],
+                twins=response[start:end] != shown[start:end])
+        for start, end in pairwise(starts)
+    ]  # fmt: skip
+
+
+def listed(starts: list[int], values: pa.Array) -> pa.ListArray:
+    """`values` as one list for each comparison."""
+    return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), values)
+
+
+def struct(columns: Sequence[Column], of: pa.StructType) -> pa.StructArray:
+    """The columns as the fields of a struct."""
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, of, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=list(of))
+
+
+def response_struct(source: Source, responses: list[Column], members: list[Members]) -> pa.StructArray:
+    """Every response, in the record's own order, and where it came from."""
+    comparison, response, shown, text, policy, *sampling = responses
+    models = [source.policies[ident].name for ident in policy]
+    same_as = [
+        None if item == own else members[at].number[item]
+        for at, own, item in zip(comparison, response, shown, strict=True)
     ]
-    columns = transposed([row for rows in responses for row in rows], 13)
-    models = [source.policies[policy].name for policy in columns[4]]
-    values = [columns[3], models, *columns[5:], shown]
-    arrays = [pa.array(value, field.type) for value, field in zip(values, RESPONSE, strict=True)]
-    return listed(responses, pa.StructArray.from_arrays(arrays, fields=list(RESPONSE)))
+    return struct([text, models, *sampling, same_as], RESPONSE)
 
 
-def annotation_column(
-    source: Source, rankings: list[list[Row]], responses: list[list[Row]], indices: list[Index]
-) -> pa.ListArray:
-    """Every ranking of each comparison, its items as numbers of responses."""
-    rows: list[Row] = []
-    for of_one, index, members in zip(rankings, indices, responses, strict=True):
-        shown = [row[2] for row in members]
-        rows += [annotation(source, row, index, shown) for row in of_one]
-    arrays = [
-        pa.array(value, field.type) for value, field in zip(transposed(rows, len(ANNOTATION)), ANNOTATION, strict=True)
-    ]
-    return listed(rankings, pa.StructArray.from_arrays(arrays, fields=list(ANNOTATION)))
-
-
-def annotation(source: Source, row: Row, index: Index, shown: list[str]) -> Row:
-    """One ranking as the fields of ANNOTATION. `shown`: for each response the item that stands for it."""
-    _, who, tiers, order, mode, strengths, flags, verdict, ratings, reason, rewrite, rewrite_of, active_ms, created = (
-        row
-    )
-    marks, rated = loaded(flags), loaded(ratings)
-    return (
-        source.called[who],
-        source.annotators[who].simulated,
-        [numbers(tier, index, shown) for tier in json.loads(tiers)],
+def annotation_struct(source: Source, rankings: list[Column], members: list[Members]) -> pa.StructArray:
+    """Every ranking, its items as numbers of responses."""
+    comparison, who, tiers, order, mode, strengths, flags, verdict, ratings, *rest = rankings
+    reason, rewrite, rewrite_of, *times = rest
+    of = [members[at] for at in comparison]
+    marks, rated = parsed(flags), parsed(ratings)
+    columns: list[Column] = [
+        [source.called[ident] for ident in who],
+        [source.annotators[ident].simulated for ident in who],
+        [one.tiers(said) for one, said in zip(of, parsed(tiers), strict=True)],
         mode,
-        loaded(strengths),
-        [marks.get(item, []) for item in shown] if set(marks) - {ALL_BAD} else [],
-        ALL_BAD in marks,
+        parsed(strengths),
+        [by_item(said, one, []) if said.keys() - {ALL_BAD} else [] for one, said in zip(of, marks, strict=True)],
+        [ALL_BAD in said for said in marks],
         verdict,
-        [rated.get(item) for item in shown] if rated else [],
+        [by_item(said, one, None) if said else [] for one, said in zip(of, rated, strict=True)],
         reason,
         rewrite,
-        index[rewrite_of] if rewrite_of else None,
-        [index[item] for item in json.loads(order)],
-        active_ms,
-        created,
-    )
+        [one.number[item] if item else None for one, item in zip(of, rewrite_of, strict=True)],
+        [[one.number[item] for item in items] for one, items in zip(of, parsed(order), strict=True)],
+        *times,
+    ]
+    return struct(columns, ANNOTATION)
 
 
-def loaded(text: str) -> Any:
-    """The JSON text's value; most are empty."""
-    return [] if text == "[]" else {} if text == "{}" else json.loads(text)
-
-
-def numbers(tier: list[str], index: Index, shown: list[str]) -> list[int]:
-    """A tier's responses in the record's order; one that is shown as another shares its place."""
-    if len(tier) == 1 and shown.count(tier[0]) == 1:
-        return [index[tier[0]]]
-    return [i for i, item in enumerate(shown) if item in tier]
+def by_item(said: dict[str, Any], members: Members, nothing: Any) -> list[Any]:
+    """What is said of the item that each response is shown as."""
+    return [said.get(item, nothing) for item in members.shown]
 
 
 def ranked_sets(source: Source) -> Iterator[dict[str, Any]]:

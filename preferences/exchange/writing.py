@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,24 @@ def write_jsonl(records: Iterator[Record], path: Path, packed: bool = False) -> 
 
 
 def write_parquet(batches: Iterator[Any], path: Path, schema: Any) -> int:
-    """Record batches of that Arrow schema as a Parquet file; how many rows."""
+    """Record batches of that Arrow schema as a Parquet file; how many rows.
+
+    Each row group is encoded in a thread of its own, which leaves the interpreter to the making of the next.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
-    count = 0
-    with parquet.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+    count, written = 0, None
+    options = {"compression": "zstd", "compression_level": 1}
+    with parquet.ParquetWriter(path, schema, **options) as writer, ThreadPoolExecutor(1) as encoder:
         for group in chunks(batches, GROUP):
             table = pa.Table.from_batches(group, schema)
             count += len(table)
-            writer.write_table(table)
+            if written:
+                written.result()
+            written = encoder.submit(writer.write_table, table)
+        if written:
+            written.result()
     return count
 
 

@@ -78,12 +78,12 @@ class Comparisons(Table):
         `verdicts`: or of which somebody has said that nobody could rank them.
         """
         sql = (
-            "SELECT c.id FROM comparisons AS c JOIN prompts AS p ON p.id = c.prompt WHERE c.study = :study "
-            "AND (:split IS NULL OR p.split = :split) AND EXISTS (SELECT 1 FROM current_rankings AS r "
-            "JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison = c.id "
-            "AND (r.kind = 'ranking' OR (:verdicts AND r.verdict != '')) "
-            f"AND r.purpose IN {LABELS} "
-            "AND (:simulated OR NOT a.simulated)) ORDER BY c.created, c.rowid"
+            "SELECT c.id FROM comparisons AS c WHERE c.study = :study AND (c.labels > 0 "
+            "OR (:simulated AND c.labels_simulated > 0) OR (:verdicts AND EXISTS (SELECT 1 FROM current_rankings AS r "
+            "JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison = c.id AND r.verdict != '' "
+            f"AND r.purpose IN {LABELS} AND (:simulated OR NOT a.simulated)))) "
+            "AND (:split IS NULL OR (SELECT split FROM prompts WHERE id = c.prompt) = :split) "
+            "ORDER BY c.created, c.rowid"
         )
         parameters = {"study": study.id, "split": split, "simulated": int(simulated), "verdicts": int(verdicts)}
         return [ident for (ident,) in self.store.db.execute(sql, parameters)]

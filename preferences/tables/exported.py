@@ -67,9 +67,12 @@ class Exported(Table):
         return list(self.store.db.execute(sql, [json.dumps(idents)]))
 
     def responses(self, idents: list[str]) -> list[tuple[Any, ...]]:
-        """(comparison, response, the item shown for it, text, policy, and its sampling), comparison by comparison."""
+        """(number, response, the item shown for it, text, policy, and its sampling) of each response.
+
+        `number`: of the comparison among those; in that order, and the record's own.
+        """
         sql = (
-            "SELECT cr.comparison, cr.response, cr.same_as, t.text, s.policy, s.seed, s.sample_index, s.temperature, "
+            "SELECT wanted.key, cr.response, cr.same_as, t.text, s.policy, s.seed, s.sample_index, s.temperature, "
             "s.top_p, s.max_new_tokens, s.finish_reason, s.tokens, s.template_hash FROM json_each(?) AS wanted "
             "CROSS JOIN comparison_responses AS cr ON cr.comparison = wanted.value "
             "CROSS JOIN responses AS s ON s.id = cr.response CROSS JOIN texts AS t ON t.id = s.text"
@@ -77,15 +80,15 @@ class Exported(Table):
         return list(self.store.db.execute(sql, [json.dumps(idents)]))
 
     def rankings(self, idents: list[str], simulated: bool) -> list[tuple[Any, ...]]:
-        """(comparison, annotator, tiers, shown, ...) for each current label and each verdict that nobody could rank it,
-        comparison by comparison, oldest first.
+        """(number of the comparison, annotator, tiers, shown, ...) of each current label and each verdict that nobody
+        could rank it; by number, oldest first.
         """
         sql = (
-            "SELECT r.comparison, r.annotator, r.tiers, r.shown, r.mode, r.strengths, r.flags, r.verdict, r.ratings, "
+            "SELECT wanted.key, r.annotator, r.tiers, r.shown, r.mode, r.strengths, r.flags, r.verdict, r.ratings, "
             "r.reason, r.rewrite, r.rewrite_of, r.active_ms, r.created FROM json_each(?) AS wanted "
-            "CROSS JOIN current_rankings AS r ON r.comparison = wanted.value JOIN rankings AS line ON line.id = r.id "
+            "CROSS JOIN current_rankings AS r ON r.comparison = wanted.value "
             "JOIN annotators AS a ON a.id = r.annotator WHERE (r.kind = 'ranking' OR r.verdict != '') "
-            f"AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY wanted.key, line.rowid"
+            f"AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY wanted.key, r.line"
         )
         return list(self.store.db.execute(sql, [json.dumps(idents), int(simulated)]))
 

@@ -14,7 +14,7 @@ from preferences.style import EFFECTS, features
 from preferences.tables.table import Table
 
 COUNTED = (
-    "FROM current_rankings AS r JOIN rankings AS line ON line.id = r.id JOIN comparisons AS c ON c.id = r.comparison "
+    "FROM current_rankings AS r JOIN comparisons AS c ON c.id = r.comparison "
     "JOIN annotators AS a ON a.id = r.annotator WHERE r.kind = 'ranking' AND (:study IS NULL OR c.study = :study) "
     "AND (:simulated OR NOT a.simulated OR a.id = :annotator) AND r.purpose IN (SELECT value FROM json_each(:purposes)) "
     # "All bad" is stored as a tier, but says no order.
@@ -52,7 +52,7 @@ class LabelColumns(Table):
         shown: list[list[int]] = []
         sql = (
             "SELECT r.comparison, c.prompt, r.annotator, r.active_ms, r.created, r.purpose = 'repeat', r.mode, r.tiers, "
-            f"r.shown {counted} ORDER BY line.rowid"
+            f"r.shown {counted} ORDER BY r.line"
         )
         for *keys, active_ms, created, repeat, mode, tiers_json, shown_json in self.store.db.execute(sql, parameters):
             comparison, prompt, annotator = (

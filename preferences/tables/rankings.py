@@ -33,8 +33,8 @@ from preferences.records import (
 )
 from preferences.tables.table import Table, from_row, to_row
 
-# `line` gives the order of storing: times can be equal, and the rowid of a view is NULL or an error.
-CURRENT = "SELECT r.*, r.shown AS 'order' FROM current_rankings AS r JOIN rankings AS line ON line.id = r.id "
+# Oldest first is in the order of `line`, of storing: times can be equal.
+CURRENT = "SELECT r.*, r.shown AS 'order' FROM current_rankings AS r "
 STANDING = CURRENT.replace("current_rankings", "standing_rankings")
 
 
@@ -181,7 +181,7 @@ class Rankings(Table):
             "JOIN annotators AS a ON a.id = r.annotator "
             "WHERE r.kind = 'ranking' AND (:study IS NULL OR c.study = :study) "
             "AND (:split IS NULL OR p.split = :split) AND (:simulated OR NOT a.simulated) "
-            "AND r.purpose IN (SELECT value FROM json_each(:purposes)) ORDER BY line.rowid"
+            "AND r.purpose IN (SELECT value FROM json_each(:purposes)) ORDER BY r.line"
         )
         parameters = {"study": study, "split": split, "simulated": int(simulated), "purposes": json.dumps(purposes)}
         return [from_row(Ranking, row) for row in self.store.db.query(sql, parameters)]
@@ -190,7 +190,7 @@ class Rankings(Table):
         """Comparison -> its current labels, oldest first; those of simulated annotators only if `simulated`."""
         sql = CURRENT + (
             "JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison IN (SELECT value FROM json_each(?)) "
-            f"AND r.kind = 'ranking' AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY line.rowid"
+            f"AND r.kind = 'ranking' AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY r.line"
         )
         found: dict[str, list[Ranking]] = {ident: [] for ident in idents}
         for row in self.rows(sql, json.dumps(list(idents)), int(simulated)):
@@ -202,7 +202,7 @@ class Rankings(Table):
 
         Without the `offset` newest.
         """
-        sql = STANDING + "WHERE r.annotator = ? ORDER BY line.rowid DESC LIMIT ? OFFSET ?"
+        sql = STANDING + "WHERE r.annotator = ? ORDER BY r.line DESC LIMIT ? OFFSET ?"
         return [from_row(Ranking, row) for row in self.rows(sql, annotator.id, limit, offset)]
 
     def progress(self, annotator: Annotator, studies: Sequence[Study], since: float) -> dict[str, int]:

@@ -192,3 +192,45 @@ def test_a_study_of_the_fifth_version_is_open_to_everybody(tmp_path: Path) -> No
     store.studies.set_annotators(store.studies.get("main"), [ann])
     assert store.studies.annotators(store.studies.get("main")) == [ann]
     store.close()
+
+
+def test_texts_are_put_in_the_order_of_their_responses(tmp_path: Path) -> None:
+    """And what the table was is still watched: it only grows, and responses need theirs."""
+    path = tmp_path / "old.db"
+    old = database_of_version(path, "m006_annotators_of_studies")
+    for table in ("prompts", "policies"):
+        old.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(FIRST_ROWS[table]))})", FIRST_ROWS[table])
+    texts = {"b": "second", "x": "of no response", "a": "third", "c": "first"}
+    old.conn.executemany("INSERT INTO texts VALUES (?, ?)", texts.items())
+    response = "INSERT INTO responses VALUES (?, 'p', 'sft', ?, 0, 0, 1, 1, 0, 'stop', 1, '', 1)"
+    old.conn.executemany(response, [("r1", "c"), ("r2", "b"), ("r3", "c"), ("r4", "a")])
+    old.conn.commit()
+    old.close()
+    store = Store(path)
+    stored = store.db.execute("SELECT id, text FROM texts ORDER BY rowid").fetchall()
+    assert stored == [(ident, texts[ident]) for ident in "cbax"]
+    assert [answer.text for answer in store.responses.of_prompt("p")] == ["first", "second", "first", "third"]
+    for sql in ("UPDATE texts SET text = ''", "DELETE FROM texts"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"), store.write() as db:
+            db.execute(sql)
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"), store.write() as db:
+        db.execute(response, ["r5", "nowhere"])
+    store.close()
+
+
+def test_a_migration_that_would_leave_rows_without_what_they_refer_to_changes_nothing(
+    store: Store, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.studies.set_guideline(study, "Be fair.")
+    monkeypatch.setattr(migrations, "_migrations", list(migrations._migrations))
+
+    @migrations()
+    def m997_studies_lost(db: Database) -> None:
+        db.execute("DELETE FROM studies")
+
+    with pytest.raises(BadDatabase, match="not there"):
+        Store(store.path)
+    monkeypatch.undo()
+    again = Store(store.path)
+    assert again.studies.all() == [study]
+    again.close()
