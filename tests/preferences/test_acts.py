@@ -133,7 +133,7 @@ def test_a_skip_keeps_its_reason_and_is_no_ranking(store: Store, study: Study, a
     assert store.rankings.current() == []
     assert store.rankings.history(ann) == [saved]
     assert store.counts.all()["skips"] == 1
-    assert store.rankings.progress(ann, study, 0)["mine"] == 0
+    assert store.rankings.progress(ann, [study], 0)["mine"] == 0
 
 
 def test_an_undo_leases_the_same_again_in_the_same_order(
@@ -201,8 +201,8 @@ def test_progress(store: Store, study: Study, ann: Annotator, clock: Clock) -> N
     clock.now += 10
     rank(store, study, add_annotator(store, "bea"))
     expected = {"mine": 1, "mine_today": 0, "team": 2, "waiting": 1}
-    assert store.rankings.progress(ann, study, clock.now) == expected
-    assert store.rankings.progress(ann, study, clock.now - 10)["mine_today"] == 1
+    assert store.rankings.progress(ann, [study], clock.now) == expected
+    assert store.rankings.progress(ann, [study], clock.now - 10)["mine_today"] == 1
     assert len(store.rankings.history(ann, limit=0)) == 0
 
 

@@ -178,7 +178,7 @@ def test_what_a_study_repeats_is_asked_again_later_in_the_reversed_order(store: 
     # A repeat is nobody's label.
     assert len(store.rankings.current(study.id)) == 30
     assert len(store.rankings.current(study.id, purposes=["repeat"])) == len(repeats)
-    assert store.rankings.progress(ann, study, 0)["mine"] == 30 + len(repeats)
+    assert store.rankings.progress(ann, [study], 0)["mine"] == 30 + len(repeats)
     assert counters_are_right(store, study)
 
 
