@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from trainer.attention import NAME, Spans
 from trainer.batches import Batch, Example, collate
 from trainer.models import Base
 
@@ -50,6 +51,8 @@ def decoder_states(
         past = {"use_cache": True, "past_key_values": prefix.rows(len(batch.input_ids))}
     dtype = backbone.get_input_embeddings().weight.dtype
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+    if backbone.config._attn_implementation == NAME:
+        past["spans"] = Spans.of(batch, prefix.length if prefix else 0)
     shared: Tensor = backbone(**tokens, attention_mask=mask, position_ids=positions, **past)[0]
     return shared
 
@@ -71,8 +74,20 @@ def can_share(base: Base) -> bool:
     Models that compute their own mask or positions (ALiBi, sliding windows) do not, and some do not say so: hence the trial.
     An encoder-decoder always shares its encoder, and has no such rows.
     """
-    if base.is_encoder_decoder or has_window(base.model.config):
+    config = base.model.config
+    if base.is_encoder_decoder or has_window(config):
         return False
+    theirs = config._attn_implementation
+    if theirs in ("sdpa", NAME):
+        config._attn_implementation = NAME  # quicker, where the model hands on what it is told
+        if agrees(base):
+            return True
+        config._attn_implementation = theirs
+    return agrees(base)
+
+
+def agrees(base: Base) -> bool:
+    """Whether the trial's states are the same in shared rows and in rows of their own."""
     backbone = base.model.base_model
     alone, together = (collate(PROBE, base.pad_id, base.device, share) for share in (False, True))
     try:

@@ -1,0 +1,67 @@
+"""Attention of answers that share a row: the same numbers as with the whole mask, from fewer pairs of tokens."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import save, tiny_tokenizer
+from tests.trainer.make import close, with_adapters
+from tests.trainer.test_sharing import EXAMPLES, PROMPTS
+from trainer.attention import NAME
+from trainer.batches import Example
+from trainer.models import load_base
+from trainer.roles import Roles
+
+
+def states(roles: Roles, examples: list[Example]) -> torch.Tensor:
+    """Of all real tokens of two blocks."""
+    batch = roles.collate(examples).repeat(2)
+    kept = torch.arange(batch.positions.shape[1]) <= batch.lengths[:, None]
+    with roles.routed("policy", "value"):
+        return roles.response_states(batch)[kept]
+
+
+def test_fewer_pairs_and_the_same_states_and_gradients(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = with_adapters(load_base(str(llama_folder), "none"), "policy", "value")
+    roles.train_only("policy", "value")
+    config, pairs, found = roles.base.model.config, {}, {}
+    assert config._attn_implementation == NAME
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(query: torch.Tensor, key: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        pairs[name] = pairs.get(name, 0) + len(query) * query.shape[2] * key.shape[2]
+        return plain(query, key, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    parameters = [p for role in ("policy", "value") for p in roles.parameters(role)]
+    examples = [Example(prompt, [40 + n + i for i in range(9 + n % 3)]) for prompt in PROMPTS for n in range(4)]
+    for name in (NAME, "sdpa"):
+        config._attn_implementation = name
+        said = states(roles, examples)
+        weights = torch.randn(said.shape, generator=torch.Generator().manual_seed(0))
+        found[name] = (said.detach(), *torch.autograd.grad((said * weights).sum(), parameters))
+    assert pairs[NAME] < 0.5 * pairs["sdpa"]
+    assert all(close(one, other, 1e-5) for one, other in zip(found[NAME], found["sdpa"], strict=True))
+
+
+@torch.no_grad()
+def test_behind_a_prefix_that_was_read_before(llama_folder: Path) -> None:
+    roles = with_adapters(load_base(str(llama_folder), "none"), "policy", "value")
+    start = [70, 71, 72, 73]
+    whole = states(roles, [Example(start + example.prompt, example.response) for example in EXAMPLES])
+    batch = roles.collate(EXAMPLES).repeat(2)
+    kept = torch.arange(batch.positions.shape[1]) <= batch.lengths[:, None]
+    with roles.routed("policy", "value"):
+        parts = roles.response_states(batch, roles.read_prefix(start))[kept]
+    assert len(PROMPTS) < len(EXAMPLES) and close(parts, whole, 1e-5)
+
+
+def test_a_model_that_hands_nothing_on_keeps_its_own_attention(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = tiny_tokenizer()
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=64, n_layer=2, n_head=4, eos_token_id=2, pad_token_id=0)
+    base = load_base(str(save(GPT2LMHeadModel(config), tokenizer, tmp_path / "gpt2")), "none")
+    roles = Roles(base)
+    assert roles.shares  # in one way or the other
