@@ -1,4 +1,4 @@
-"""The command line: trainer sft | sample | reward | ppo | evaluate reward | evaluate policy | report | worker."""
+"""The command line: trainer sft | sample | reward | ppo | evaluate reward | evaluate policy | report | worker | doctor."""
 
 import json
 import os
@@ -11,7 +11,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
-from preferences.cli import guarded, print_json
+from preferences.cli import guarded, print_json, say
+from trainer.doctor import Doctor, doctor
+from trainer.doctor import as_json as findings_as_json
+from trainer.doctor import as_text as findings_as_text
 from trainer.evaluate import EvaluatePolicy, EvaluateReward
 from trainer.ppo import Ppo
 from trainer.report import Report
@@ -33,6 +36,7 @@ Command = (
     | Annotated[Ppo, subcommand("ppo")]
     | Annotated[Worker, subcommand("worker")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Doctor, subcommand("doctor")]
     | Evaluate
 )
 
@@ -54,7 +58,11 @@ def obey(args: list[str] | None) -> None:
         args=args,
         config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
     )
-    report(command, result_of(command))
+    if isinstance(command, Doctor):
+        findings = doctor(command)
+        say(findings_as_json(findings), findings_as_text(findings), command.json)
+    else:
+        report(command, result_of(command))
 
 
 def result_of(command: Any) -> dict[str, Any]:
