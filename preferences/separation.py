@@ -31,7 +31,8 @@ def why_undefined(groups: Sequence[Choices], shape: Shape, names: Sequence[str])
             f"the models fall into {compared} groups that were never compared with each other: {grouped(part, names)}"
         )
     if connected_components(wins, connection="strong")[0] == 1:
-        return None
+        single = any((group.chosen.sum(1) == 1).any() for group in groups)
+        return None if single else "in every choice several were chosen together, so that ties have no bounds"
     graph = wins + ties + ties.T
     parts, part = connected_components(graph, connection="strong")
     if parts > 1:

@@ -235,6 +235,7 @@ class Board {
   /** The answer goes out, and what comes next, if it is here already, is shown meanwhile. */
   send(path, what) {
     const { comparison, lease } = this.task;
+    this.rejected = null;
     this.drafts.stop();
     this.outbox.put(path, { comparison, lease, active_ms: this.watch.read(), ...what });
     const { ahead } = this;
@@ -326,6 +327,7 @@ class Board {
 
   /** While an answer is on its way, nothing says Saved. */
   reportDraft(kind, text) {
+    if (this.rejected && (kind === "saving" || kind === "saved")) return; // why the answer was refused stays to be read
     if (kind !== "saved" || !this.outbox.waiting) this.report(kind, text);
   }
 

@@ -12,7 +12,7 @@ import choix
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from preferences.choices import Choices, Fit, Shape, fit, tie_sizes
@@ -229,6 +229,7 @@ def test_no_finite_worths_is_said_and_why(rankings: list[Tiers], models: int, re
 
 
 @settings(max_examples=60)
+@example([[[0, 1, 2]], [[0, 1], [2]], [[0, 2], [1]], [[1, 2], [0]]])
 @given(weak_orders())
 def test_what_is_not_called_undefined_has_a_fit(rankings: list[Tiers]) -> None:
     made = contests(rankings, 3)
