@@ -32,7 +32,7 @@ LEAST_FOR_VALIDATION = 50  # training prompts: of fewer, none can be spared
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reward(Stage):
-    """Train a reward model on the rankings of the training prompts. docs/reward.md says what the defaults rest on."""
+    """Train a reward model on the rankings of the training prompts. docs/reward.md says what the options do."""
 
     out: Path
     """Folder of the run."""
