@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.batches import Example, shared_batches
 from trainer.elements import distinct
 from trainer.probe import fit_head
 from trainer.ranked import Ranked
 from trainer.reward_metrics import accuracy
 from trainer.reward_trainer import pair_tensors
 from trainer.roles import BASE, Roles
-from trainer.scoring import Pooling, pooled
+from trainer.scoring import Pooling, pooled_states
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 DRAWS = 5
@@ -35,7 +34,7 @@ def learning_curve(
 ) -> list[Point]:
     """Accuracy on `held` of probes fitted to the comparisons of 1/8, 1/4, 1/2 and all of the prompts."""
     examples, rows = distinct([*learned, *held])
-    states = base_states(roles, examples, pooling, token_budget)
+    states = pooled_states(roles, BASE, examples, pooling, token_budget)
     own, theirs = rows[: len(learned)], rows[len(learned) :]
     prompts = sorted({r.prompt for r in learned})
     found = []
@@ -74,14 +73,3 @@ def probe_accuracy(
     with torch.no_grad():
         scores = head(states).squeeze(-1).tolist()
     return accuracy(held, [[scores[i] for i in row] for row in held_rows]).value
-
-
-@torch.no_grad()
-def base_states(roles: Roles, examples: Sequence[Example], pooling: Pooling, token_budget: int) -> Tensor:
-    """(answers, hidden) fp32 pooled states of the plain base."""
-    states = torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
-    with roles.routed(BASE):
-        for rows in shared_batches(examples, token_budget, roles.shares):
-            batch = roles.collate([examples[i] for i in rows])
-            states[rows] = pooled(roles.response_states(batch), batch.lengths, pooling)
-    return states

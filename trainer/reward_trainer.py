@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trainer.batches import Example, micro_batches, shared_batches, widths
+from trainer.batches import Example, micro_batches, widths
 from trainer.elements import Element, distinct, elements, flat_rows
 from trainer.objective import Objective
 from trainer.probe import fit_head
 from trainer.ranked import Ranked
 from trainer.roles import Roles, lora_config
 from trainer.runs import Run
-from trainer.scoring import pooled, raw_scores
+from trainer.scoring import pooled_states, raw_scores
 
 if TYPE_CHECKING:
     from trainer.reward import Reward
@@ -151,14 +151,9 @@ class RewardTrainer:
     @torch.no_grad()
     def states(self, examples: Sequence[Example], what: str) -> Tensor:
         """(answers, hidden) fp32: the pooled states of some answers."""
-        states = torch.zeros(len(examples), self.roles.hidden_size, device=self.roles.base.device)
-        with tqdm(total=len(examples), desc=what, unit="answer") as bar, self.roles.routed(self.role):
-            for rows in shared_batches(examples, self.config.token_budget, self.roles.shares):
-                batch = self.roles.collate([examples[i] for i in rows])
-                found = self.roles.response_states(batch)
-                states[rows] = pooled(found, batch.lengths, self.config.pooling)
-                bar.update(len(rows))
-        return states
+        config = self.config
+        with tqdm(total=len(examples), desc=what, unit="answer") as bar:
+            return pooled_states(self.roles, self.role, examples, config.pooling, config.token_budget, bar.update)
 
     @torch.no_grad()
     def scores(self, ranked: Sequence[Ranked]) -> list[float]:

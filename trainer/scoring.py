@@ -130,6 +130,21 @@ def pooled(states: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
     return (states.float() * inside[:, :, None]).sum(1) / lengths[:, None]
 
 
+@torch.no_grad()
+def pooled_states(
+    roles: Roles, role: str, examples: Sequence[Example], pooling: Pooling, token_budget: int,
+    on_rows: Callable[[int], object] = lambda _: None,
+) -> Tensor:  # fmt: skip
+    """(answers, hidden) fp32: the pooled states of some answers under a role; `on_rows` hears how many are done."""
+    states = torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
+    with roles.routed(role):
+        for rows in shared_batches(examples, token_budget, roles.shares):
+            batch = roles.collate([examples[i] for i in rows])
+            states[rows] = pooled(roles.response_states(batch), batch.lengths, pooling)
+            on_rows(len(rows))
+    return states
+
+
 def raw_scores(roles: Roles, role: str, states: Tensor, lengths: Tensor, pooling: Pooling = "last") -> Tensor:
     """(rows,) head outputs at the pooled states, before normalisation."""
     scores: Tensor = roles.heads[role](pooled(states, lengths, pooling)).squeeze(-1)
