@@ -1,4 +1,4 @@
-"""The command line: trainer sft | sample | reward | ppo | evaluate reward | evaluate policy | report | worker | doctor."""
+"""The command line: trainer sft | sample | reward | ppo | evaluate | report | worker | plan | doctor."""
 
 import json
 import os
@@ -12,10 +12,12 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from preferences.cli import guarded, print_json, say
+from trainer import plan_text
 from trainer.doctor import Doctor, doctor
 from trainer.doctor import as_json as findings_as_json
 from trainer.doctor import as_text as findings_as_text
 from trainer.evaluate import EvaluatePolicy, EvaluateReward
+from trainer.plan import Plan, plan
 from trainer.ppo import Ppo
 from trainer.report import Report
 from trainer.report import report as write_report
@@ -36,6 +38,7 @@ Command = (
     | Annotated[Ppo, subcommand("ppo")]
     | Annotated[Worker, subcommand("worker")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Plan, subcommand("plan")]
     | Annotated[Doctor, subcommand("doctor")]
     | Evaluate
 )
@@ -58,7 +61,10 @@ def obey(args: list[str] | None) -> None:
         args=args,
         config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
     )
-    if isinstance(command, Doctor):
+    if isinstance(command, Plan):
+        planned = plan(command)
+        say(planned.as_json(), plan_text.as_text(planned), command.json)
+    elif isinstance(command, Doctor):
         findings = doctor(command)
         say(findings_as_json(findings), findings_as_text(findings), command.json)
     else:

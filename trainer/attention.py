@@ -17,19 +17,21 @@ NAME = "rankloop"  # of the attention, in a model's configuration
 @dataclass(frozen=True, slots=True)
 class Spans:
     """Where the answers of a batch stand. `rows` (n,); `places` (n, R): their tokens in the row, the last one repeated beyond
-    an answer's end; `mask` (n, R): True for a token; `prompts` (n,): tokens of their prompt in the row; `prefix`: tokens that
-    every row has seen before its first."""
+    an answer's end; `mask` (n, R): True for a token; `prompts` (n,): tokens of their prompt in the row, at most `longest`;
+    `prefix`: tokens that every row has seen before its first."""
 
     rows: Tensor
     places: Tensor
     mask: Tensor
     prompts: Tensor
+    longest: int
     prefix: int
 
     @classmethod
     def of(cls, batch: Batch, prefix: int = 0) -> "Spans":
         """Those of a decoder-only batch."""
-        return cls(batch.rows, batch.positions[:, 1:], batch.response_mask, batch.positions[:, 0] + 1, prefix)
+        prompts = batch.positions[:, 0] + 1
+        return cls(batch.rows, batch.positions[:, 1:], batch.response_mask, prompts, longest_prompt(batch), prefix)
 
     def seen(self, prompt: int) -> Tensor:
         """(n, 1, R, prefix + prompt + R), True where a token of an answer sees one of its prompt or of its own."""
@@ -38,6 +40,11 @@ class Spans:
         before = (steps < self.prefix + self.prompts[:, None])[:, None].expand(n, length, -1)
         own = torch.ones(length, length, dtype=torch.bool, device=self.rows.device).tril().expand(n, -1, -1)
         return torch.cat([before, own], 2)[:, None]
+
+
+def longest_prompt(batch: Batch) -> int:
+    """Tokens of the longest prompt in the rows of a decoder-only batch."""
+    return int(batch.positions[:, 0].max()) + 1
 
 
 def attention(
@@ -54,8 +61,7 @@ def attention(
             module, query, key, value, attention_mask, scaling=scaling, **options
         )
         return plain
-    prompt = int(spans.prompts.max())
-    begin = spans.prefix + prompt
+    prompt, begin = spans.longest, spans.prefix + spans.longest
     masks = attention_mask[:, :, :prompt, :begin], spans.seen(prompt)
     rows, places = spans.rows[:, None], spans.places
     asked = query[:, :, :prompt], query.transpose(1, 2)[rows, places].transpose(1, 2)

@@ -8,6 +8,7 @@ import torch
 
 from trainer.batches import Example, shared_batches
 
+PASSES, SAMPLED = 4096, 6144  # tokens: small enough for a CPU's memory, large enough to keep it busy
 LIGHTER = 4  # times: a pass that keeps nothing for a backward pass has room for so many more tokens
 CPU_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory")
 

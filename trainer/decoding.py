@@ -50,6 +50,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
             self.rooms: list[Tensor] = [self.keys, self.values]
+            self.filled: list[Tensor] = [self.keys, self.values]
         self.keys = self.appended(0, self.keys, key_states)
         self.values = self.appended(1, self.values, value_states)
         return self.keys, self.values
@@ -58,13 +59,14 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         """`old` (rows, heads, T, width) with `new` behind it, in place where `old` is the beginning of the room."""
         room, length = self.rooms[which], old.shape[2]
         total = length + new.shape[2]
-        if total > room.shape[2] or old.data_ptr() != room.data_ptr():  # rows that left or were repeated made a copy
+        if total > room.shape[2] or old is not self.filled[which]:  # rows that left or were repeated made a copy
             rows, heads, _, width = new.shape
             room = new.new_empty(rows, heads, total + ROOM, width)
             room[:, :, :length] = old
             self.rooms[which] = room
         room[:, :, length:total] = new
-        return room[:, :, :total]
+        self.filled[which] = room[:, :, :total]
+        return self.filled[which]
 
 
 def empty_cache(config: Any) -> DynamicCache:

@@ -20,7 +20,7 @@ from trainer.ranked_files import ranked_file
 from trainer.recheck import checked_reward
 from trainer.reward_metrics import accuracy, by, kendall_tau, lengths, negated, pairs_of, top_1
 from trainer.roles import Roles
-from trainer.sample import SampleStage, queue, respond
+from trainer.sample import SampleStage, fitted, queue, respond
 from trainer.stage import Stage, open_study
 
 
@@ -118,9 +118,10 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[st
     prompts = store.prompts.all("heldout", study.id)[: config.prompts]
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no held-out prompts; import more with `labeler import prompts`.")
-    roles = Roles(base)
-    model = checked_reward(roles, config.reward, config.token_budget, config.pessimism) if config.reward else None
     k = config.k or study.k
+    config = fitted(config, base, k)
+    roles = Roles(base)
+    model = checked_reward(roles, config.reward, config.at_once, config.pessimism) if config.reward else None
     with tqdm(total=2 * k * len(prompts), desc="sample", unit="answer") as bar:
         answers = [respond(config, store, roles, [one], prompts, k, bar.update) for one in (policy, against)]
     result: dict[str, Any] = {"prompts": len(prompts), "policy": policy.name, "against": against.name}
@@ -132,7 +133,7 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[st
             "eos_rate": float(np.mean([r.finish_reason == "stop" for r in flat])),
         }
         if model:
-            drawn = np.array(model.score_responses(flat, prompts, config.token_budget)).reshape(len(prompts), k)
+            drawn = np.array(model.score_responses(flat, prompts, config.at_once)).reshape(len(prompts), k)
             scores.append(drawn)
             facts["score"] = intervals.mean(drawn.mean(1)).as_dict()
         result[name] = facts

@@ -89,17 +89,20 @@ def compute_dtype(device: torch.device, is_encoder_decoder: bool) -> torch.dtype
     return torch.bfloat16 if is_encoder_decoder else torch.float16
 
 
-def load_base(name: str, quantization: Quantization | None = None, device: torch.device | None = None) -> Base:
+def load_base(
+    name: str, quantization: Quantization | None = None, device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Base:  # fmt: skip
     """The model of a hub id, a local folder, or the embedded one, frozen. Raises UnknownModel.
 
-    `quantization` None means the device's default.
+    `quantization` None means the device's default, `dtype` None the type that the device computes in.
     """
     device = device or default_device()
     quantization = quantization or default_quantization(device)
     source: str | Path = embedded_model(cache_folder()) if name == EMBEDDED else name
     try:
         config = AutoConfig.from_pretrained(source)
-        dtype = compute_dtype(device, config.is_encoder_decoder)
+        dtype = dtype or compute_dtype(device, config.is_encoder_decoder)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = auto.from_pretrained(
             source, dtype=dtype, device_map={"": device}, quantization_config=quantization_config(quantization, dtype)
@@ -143,9 +146,13 @@ def pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> int:
 
 
 def quantization_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """How bitsandbytes loads the base. int8 with threshold 0: a row then does not depend on its batch."""
+    """How bitsandbytes loads the base. int8 with threshold 0: a row then does not depend on its batch. nf4 with the blocks'
+    scales in 8 bits as well (arXiv 2305.14314, section 3): 0.37 bits a weight less, 0.9 GiB of 20 billion.
+    """
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     if quantization == "nf4":
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
+        )
     return None

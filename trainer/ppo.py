@@ -17,10 +17,10 @@ from trainer.stage import Stage, check_name, open_study, register
 
 POSITIVE = (
     "iterations", "episodes", "samples", "epochs", "minibatches", "lr", "value_lr", "clip", "value_clip", "score_clip",
-    "max_grad_norm", "temperature", "max_new_tokens", "token_budget", "sample_budget", "rank", "kl_horizon", "save_every",
+    "max_grad_norm", "temperature", "max_new_tokens", "rank", "kl_horizon", "save_every",
     "keep", "show_every",
 )  # fmt: skip
-MAYBE_POSITIVE = ("kl_target", "stop_kl", "top_layers")  # or None
+MAYBE_POSITIVE = ("token_budget", "sample_budget", "kl_target", "stop_kl", "top_layers")  # or None
 NOT_NEGATIVE = ("beta", "missing_eos_penalty", "value_weight", "reward_weight", "pessimism")
 
 
@@ -101,10 +101,10 @@ class Ppo(Stage):
     """Sampling temperature of the rollouts."""
     max_new_tokens: int = 128
     """Answers are cut after this many tokens."""
-    token_budget: int = 4096
-    """Tokens a micro-batch, all roles together; halved when memory runs out."""
-    sample_budget: int = 6144
-    """Prompt and answer tokens sampled at once."""
+    token_budget: int | None = None
+    """Tokens a micro-batch, all roles together; default what fits on the GPU, 4096 on a CPU; halved when memory runs out."""
+    sample_budget: int | None = None
+    """Prompt and answer tokens sampled at once; default what fits on the GPU, 6144 on a CPU."""
     rank: int = 16
     """Rank of the policy's adapter if it starts from the plain base."""
     save_every: int = 1

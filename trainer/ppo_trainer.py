@@ -26,6 +26,7 @@ from trainer.recheck import checked_reward
 from trainer.rewards import RewardFunction, summed
 from trainer.roles import Roles, lora_config
 from trainer.rollout import Sampling, generate
+from trainer.room import ppo_budgets
 from trainer.runs import Run
 from trainer.scoring import Scorer
 from trainer.screen import Screen
@@ -44,6 +45,8 @@ class PpoTrainer:
     def __init__(self, config: "Ppo", base: Base, start: Policy, run: Run) -> None:
         self.config, self.run, self.done = config, run, 0
         torch.manual_seed(config.seed)
+        budgets = ppo_budgets(config, base)
+        self.sampled_at_once = budgets.sampled
         self.functions = [RewardFunction.load(name) for name in config.functions]
         self.roles = roles = Roles(base)
         self.reference = load_policy(roles, start)
@@ -53,13 +56,13 @@ class PpoTrainer:
             roles.copy(self.reference, "policy")
         self.reward: Scorer | None = None
         if config.reward:
-            self.reward = checked_reward(roles, config.reward, config.token_budget, config.pessimism)
+            self.reward = checked_reward(roles, config.reward, budgets.passes, config.pessimism)
         self.value_head = self.add_value()
         own_value = "value" if self.value_head == "value" else None
         self.judges = Judges(roles, self.reference, own_value, self.reward, config.temperature)
         trained = ("policy", *([self.value_head] if self.value_head else []))
         roles.train_only(*dict.fromkeys(trained), top_layers=config.top_layers)
-        self.budget = Budget(config.token_budget, roles.shares)
+        self.budget = Budget(budgets.passes, roles.together)
         rates = {"policy": config.lr, **({self.value_head: config.value_lr} if self.value_head else {})}
         self.learner = Learner(self.judges, self.value_head, config.update_rule(), rates, self.budget)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -138,7 +141,7 @@ class PpoTrainer:
         ids = [base.prompt_ids(prompt.messages) for prompt in prompts]
         keys = [(*key, i) for i in range(len(ids))]
         sampling = Sampling(config.temperature, 1.0, config.max_new_tokens)
-        drawn = generate(self.roles, "policy", ids, keys, sampling, config.sample_budget, head=self.trunk_head)
+        drawn = generate(self.roles, "policy", ids, keys, sampling, self.sampled_at_once, head=self.trunk_head)
         old, mask = pad([sample.logprobs for sample in drawn], 0.0, base.device)
         values, _ = pad([sample.values for sample in drawn], 0.0, base.device)
         return Answers(
@@ -241,7 +244,11 @@ class PpoTrainer:
             "kl": self.kl.state_dict(),
             "moments": self.moments.state_dict(),
             "recompute": self.recompute,
-            "budget": {"tokens": self.budget.tokens, "halvings": self.budget.halvings},
+            "budget": {
+                "tokens": self.budget.tokens,
+                "halvings": self.budget.halvings,
+                "sampled": self.sampled_at_once,
+            },
             "torch_rng": torch.get_rng_state(),
         }
 
@@ -261,7 +268,9 @@ class PpoTrainer:
         self.schedule.load_state_dict(state["schedule"])
         self.kl.load_state_dict(state["kl"])
         self.moments.load_state_dict(state["moments"])
-        self.budget.tokens, self.budget.halvings = state["budget"]["tokens"], state["budget"]["halvings"]
+        budget = state["budget"]
+        self.budget.tokens, self.budget.halvings = budget["tokens"], budget["halvings"]
+        self.sampled_at_once = budget.get("sampled", self.sampled_at_once)
         torch.set_rng_state(state["torch_rng"])
 
 

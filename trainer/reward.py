@@ -12,6 +12,7 @@ import numpy as np
 from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
+from trainer.budget import PASSES
 from trainer.calibration import fit_temperature
 from trainer.elements import distinct
 from trainer.ensemble import Ensemble, averaged, member_role, normalised
@@ -23,6 +24,7 @@ from trainer.remarks import remarks, why_undecided
 from trainer.reward_metrics import accuracy, pairs_of, split_like
 from trainer.reward_trainer import RewardTrainer
 from trainer.roles import Roles
+from trainer.room import reward_budget
 from trainer.runs import Run
 from trainer.scoring import Pooling, RewardModel, Scorer
 from trainer.stage import Stage, open_study
@@ -82,8 +84,8 @@ class Reward(Stage):
     """Tokens that a prompt and an answer may have; comparisons with longer ones are left out; default the model's context."""
     checkpointing: bool = False
     """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
-    token_budget: int = 4096
-    """Tokens a micro-batch."""
+    token_budget: int | None = None
+    """Tokens a micro-batch; default what fits on the GPU, 4096 on a CPU."""
 
     def __post_init__(self) -> None:
         wrong = []
@@ -97,6 +99,11 @@ class Reward(Stage):
         if wrong:
             raise RankloopError("; ".join(wrong) + ".")
 
+    @property
+    def passes(self) -> int:
+        """Tokens a micro-batch; a CPU's default if nothing was planned."""
+        return self.token_budget or PASSES
+
     def asked(self) -> Asked:
         """What the loss must know."""
         return Asked(self.loss, self.ties, self.soft_labels, self.margin, self.all_bad, self.centering)
@@ -108,6 +115,7 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
     "mean" and "std" of the raw scores are lists for an ensemble.
     """
     study = open_study(store, config.study)
+    config = replace(config, token_budget=config.token_budget or reward_budget(config, base, study.k))
     ranked, notes = learnable(config, store, study, base)
     digest = data_hash(ranked)
     learned, validation = split_off(ranked, config.validation, config.seed)
@@ -125,10 +133,10 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
     }  # fmt: skip
     held = [r for r in load_ranked(store, study, base, "heldout", config.include_simulated) if r.pairs]
     model, scores = assembled(config, trainers, judged, card)
-    found = heldout_accuracy(model, held, config.token_budget)
+    found = heldout_accuracy(model, held, config.passes)
     provenance = {"heldout_accuracy": found, "versions": run.config()["versions"]}
-    save(model, run.adapter, provenance | temperature(model, validation, config.token_budget))
-    write_recheck(run.adapter, model, held or ranked, config.token_budget)
+    save(model, run.adapter, provenance | temperature(model, validation, config.passes))
+    write_recheck(run.adapter, model, held or ranked, config.passes)
     facts = {
         "train_accuracy": accuracy(judged, split_like(scores, judged)).value, "heldout_accuracy": found, **units(model)
     }  # fmt: skip
@@ -212,9 +220,9 @@ def assembled(
     if config.combine == "average":
         merged = averaged(members, "average")
         examples = [example for r in judged for example in r.examples]
-        model = normalised(merged, merged.score_all(examples, config.token_budget))
+        model = normalised(merged, merged.score_all(examples, config.passes))
         model = replace(model, card={**model.card, "recheck": True})
-        return model, model.score_all(examples, config.token_budget)
+        return model, model.score_all(examples, config.passes)
     return Ensemble(trainers[0].roles, tuple(members), {**card, "recheck": True}), np.mean(found, 0).tolist()
 
 

@@ -37,7 +37,7 @@ class RewardTrainer:
         roles.add(role, lora_config(roles.base, config.rank, 2 * config.rank))
         self.head = roles.add_head(role)
         self.objective = Objective(config.asked(), [*ranked, *validation], roles.base.device)
-        self.elements = elements(ranked, config.token_budget // 2)
+        self.elements = elements(ranked, config.passes // 2)
         self.best: tuple[float, list[Tensor]] | None = None
 
     def train(self) -> str:
@@ -88,7 +88,7 @@ class RewardTrainer:
         """Add up the gradients of some elements; each distinct answer of one runs once."""
         total, hits, pairs = 0.0, 0.0, 0
         count = sum(len(element.comparisons) for element in batch)
-        for group in micro_batches([self.tokens(e.examples) for e in batch], self.config.token_budget // 2):
+        for group in micro_batches([self.tokens(e.examples) for e in batch], self.config.passes // 2):
             part = [batch[i] for i in group]
             ranked, rows = [r for e in part for r in e.comparisons], flat_rows(part)
             batched = self.roles.collate([example for e in part for example in e.examples])
@@ -105,7 +105,7 @@ class RewardTrainer:
 
     def tokens(self, examples: Sequence[Example]) -> int:
         """How many tokens an element is, padding included: its answers share their prompt where the model can."""
-        rows = widths(examples, self.roles.shares)
+        rows = widths(examples, self.roles.together)
         return max(rows) * len(rows)
 
     def batches(self) -> Iterator[list[Element]]:
@@ -153,7 +153,7 @@ class RewardTrainer:
         """(answers, hidden) fp32: the pooled states of some answers."""
         config = self.config
         with tqdm(total=len(examples), desc=what, unit="answer") as bar:
-            return pooled_states(self.roles, self.role, examples, config.pooling, config.token_budget, bar.update)
+            return pooled_states(self.roles, self.role, examples, config.pooling, config.passes, bar.update)
 
     @torch.no_grad()
     def scores(self, ranked: Sequence[Ranked]) -> list[float]:

@@ -103,6 +103,11 @@ class Roles:
         write_card(folder, self.base, card)
 
     @property
+    def together(self) -> bool:
+        """Whether the answers to a prompt belong in one micro-batch: they share its row, or its pass through the encoder."""
+        return self.shares or self.base.is_encoder_decoder
+
+    @property
     def names(self) -> set[str]:
         """Roles that have an adapter."""
         return set(self.peft.peft_config) if self.peft else set()

@@ -1,8 +1,8 @@
 """Answers for the annotators: K responses a prompt from the study's sampling policies, queued as comparisons."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -10,10 +10,12 @@ from preferences.errors import RankloopError
 from preferences.records import Policy, Prompt, Response, Study
 from preferences.store import Store
 from trainer.batches import chunks
+from trainer.budget import SAMPLED
 from trainer.models import Base
 from trainer.policies import load_policy, sampling_policies
 from trainer.roles import Roles
 from trainer.rollout import Sampling, generate
+from trainer.room import sample_budget
 from trainer.stage import Stage, open_study
 
 RESAMPLES = 3
@@ -34,8 +36,8 @@ class SampleStage(Stage):
     """Nucleus sampling; 1 is off."""
     max_new_tokens: int = 128
     """Answers are cut after this many tokens."""
-    token_budget: int = 6144
-    """Prompt and answer tokens sampled at once."""
+    token_budget: int | None = None
+    """Prompt and answer tokens sampled at once; default what fits on the GPU, 6144 on a CPU."""
 
     def __post_init__(self) -> None:
         self.sampling()
@@ -47,6 +49,14 @@ class SampleStage(Stage):
     def sampling(self) -> Sampling:
         """How answers are drawn."""
         return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+
+    @property
+    def at_once(self) -> int:
+        """Tokens sampled at once; a CPU's default if nothing was planned."""
+        return self.token_budget or SAMPLED
+
+
+S = TypeVar("S", bound=SampleStage)
 
 
 @dataclass(slots=True)
@@ -64,7 +74,9 @@ def sample(config: SampleStage, store: Store, base: Base) -> dict[str, Any]:
     study = open_study(store, config.study)
     policies = sampling_policies(store, study, base)
     prompts = store.studies.prompts_without_comparison(study, config.prompts or 10**9)
-    roles, k, count, comparisons = Roles(base), config.k or study.k, 0, 0
+    k, count, comparisons = config.k or study.k, 0, 0
+    config = fitted(config, base, k)
+    roles = Roles(base)
     with tqdm(total=len(prompts) * k, desc="sample", unit="answer") as bar:
         for part in chunks(prompts, STORED_AT_ONCE):
             responses = respond(config, store, roles, policies, part, k, bar.update)
@@ -72,6 +84,11 @@ def sample(config: SampleStage, store: Store, base: Base) -> dict[str, Any]:
             count += sum(map(len, responses))
     names = [policy.name for policy in policies]
     return {"prompts": len(prompts), "responses": count, "comparisons": comparisons, "policies": names}
+
+
+def fitted(config: S, base: Base, k: int) -> S:
+    """The options with a token budget that fits the device."""
+    return replace(config, token_budget=config.token_budget or sample_budget(base, config.max_new_tokens, k))
 
 
 def respond(
@@ -125,7 +142,7 @@ def draw(config: SampleStage, roles: Roles, slots: Sequence[Slot], on_rows: Call
         role = load_policy(roles, policy)
         prompts = [base.prompt_ids(slots[i].prompt.messages) for i in mine]
         keys = [(config.seed, int(slots[i].prompt.id, 16), slots[i].index) for i in mine]
-        samples = generate(roles, role, prompts, keys, sampling, config.token_budget, on_rows)
+        samples = generate(roles, role, prompts, keys, sampling, config.at_once, on_rows)
         for i, result in zip(mine, samples, strict=True):
             drawn[i] = Response.make(
                 slots[i].prompt.id, policy.id, base.text(result.ids), config.seed, slots[i].index,

@@ -49,7 +49,7 @@ class Scorer(ABC):
         """Scores and spreads in the given order; one forward pass of the base a micro-batch, however many blocks it has."""
         scores, spreads = torch.zeros(2, len(examples))
         count = len(self.blocks)
-        for rows in shared_batches(examples, token_budget // count, self.roles.shares):
+        for rows in shared_batches(examples, token_budget // count, self.roles.together):
             batch = self.roles.collate([examples[i] for i in rows])
             with self.roles.routed(*self.blocks):
                 states = self.roles.response_states(batch.repeat(count)).chunk(count)
@@ -138,7 +138,7 @@ def pooled_states(
     """(answers, hidden) fp32: the pooled states of some answers under a role; `on_rows` hears how many are done."""
     states = torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
     with roles.routed(role):
-        for rows in shared_batches(examples, token_budget, roles.shares):
+        for rows in shared_batches(examples, token_budget, roles.together):
             batch = roles.collate([examples[i] for i in rows])
             states[rows] = pooled(roles.response_states(batch), batch.lengths, pooling)
             on_rows(len(rows))

@@ -22,12 +22,12 @@ from preferences.errors import RankloopError
 from preferences.records import Job, Study
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
-from trainer.models import Base, load_base
+from trainer.models import load_base
 from trainer.own_prompts import answer_own_prompt
 from trainer.policies import sampling_policies
 from trainer.ppo import Ppo, taken_up
 from trainer.roles import Roles
-from trainer.sample import SampleStage, queue, respond
+from trainer.sample import SampleStage, fitted, queue, respond
 from trainer.stage import Stage, default_device_name, device_lock, open_base, open_study
 from trainer.stages import BY_NAME, execute
 
@@ -69,34 +69,37 @@ def work(config: Worker) -> dict[str, Any]:
 def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
     """Jobs first, then the queue, then a rest."""
     name = f"{socket.gethostname()}:{os.getpid()}"
-    base: Base | None = None
-    roles: Roles | None = None
+    ready: tuple[Worker, Roles] | None = None
     while True:
         job = store.jobs.claim(name, STALE_SECONDS)
         if job and job.kind == OWN_PROMPT:
             with job_errors(store, job), beating(store, job), device_lock(default_device_name()):
-                base = base or open_base(config)
-                roles = roles or Roles(base)
-                answer_own_prompt(config, store, job, roles)
+                ready = ready or opened(config, store)
+                answer_own_prompt(ready[0], store, job, ready[1])
             done["jobs"] += 1
             continue
         if job:
-            base = roles = None  # a training stage needs the memory, and leaves adapters on the base it used
+            ready = None  # a training stage needs the memory, and leaves adapters on the base it used
             do_job(config, store, job)
             done["jobs"] += 1
             continue
         study = open_study(store, config.study)
         if study.status == "active" and is_short(config, store, study):
             with device_lock(default_device_name()):
-                base = base or open_base(config)
-                roles = roles or Roles(base)
-                made = top_up(config, store, study, roles)
+                ready = ready or opened(config, store)
+                made = top_up(ready[0], store, study, ready[1])
             done["sampled"] += made
             if made:
                 continue
         if config.once:
             return
         time.sleep(config.poll)
+
+
+def opened(config: Worker, store: Store) -> tuple[Worker, Roles]:
+    """The options with a token budget that fits the device, and the roles on the base."""
+    base = open_base(config)
+    return fitted(config, base, config.k or open_study(store, config.study).k), Roles(base)
 
 
 def is_short(config: Worker, store: Store, study: Study) -> bool:

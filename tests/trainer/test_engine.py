@@ -11,9 +11,9 @@ import torch
 from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
-from tests.live_bytes import LiveBytes
 from tests.trainer.fill import add_policy, add_prompts, metrics, save_adapter
 from trainer.budget import Budget
+from trainer.live_bytes import LiveBytes
 from trainer.models import Base, Quantization, load_base
 from trainer.ppo import Ppo, ppo
 from trainer.ppo_trainer import PpoTrainer
@@ -89,8 +89,9 @@ def test_sharing_changes_no_number(make: Make, store: Store, family: str) -> Non
     trainer = make(family, samples=3, temperature=3.0)
     answers = trainer.sample(prompts(trainer, store))
     found = []
-    for share in (trainer.roles.shares, False):
-        trainer.roles.shares = trainer.budget.share = share
+    shares, together = trainer.roles.shares, trainer.roles.together
+    for share in (True, False):
+        trainer.roles.shares, trainer.budget.share = share and shares, share and together
         rollout, _ = trainer.judge(answers)
         targets = trainer.targets(rollout)
         trainer.learner.optimizer.zero_grad()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.live_bytes import LiveBytes
 from trainer import logprobs
+from trainer.live_bytes import LiveBytes
 from trainer.logprobs import token_logprobs
 
 HIDDEN, VOCABULARY = 12, 40

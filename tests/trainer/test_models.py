@@ -126,6 +126,7 @@ def test_quantisation_settings(llama_folder: Path) -> None:
     int8, nf4 = (load_base(str(llama_folder), quantization) for quantization in ("int8", "nf4"))
     assert int8.model.model.layers[0].mlp.up_proj.state.threshold == 0
     assert nf4.model.model.layers[0].mlp.up_proj.weight.quant_type == "nf4"
+    assert nf4.model.model.layers[0].mlp.up_proj.weight.quant_state.nested  # the scales in 8 bits too
     assert {type(base.model.lm_head) for base in (int8, nf4)} == {torch.nn.Linear}
     assert (int8.quantization, nf4.quantization) == ("int8", "nf4")
 

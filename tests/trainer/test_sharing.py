@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM, MistralConfig, MistralForCausalLM
 
-from tests.live_bytes import LiveBytes
 from tests.tiny import save, tiny_tokenizer
 from tests.trainer.make import close, with_adapters
 from trainer import batches
@@ -15,6 +14,7 @@ from trainer.batches import Batch, Example, collate, common_prefix
 from trainer.budget import Budget
 from trainer.experience import Answers
 from trainer.judges import Judges
+from trainer.live_bytes import LiveBytes
 from trainer.models import load_base
 from trainer.roles import Roles
 from trainer.rollout import Sampling, generate

@@ -1,0 +1,257 @@
+"""The steps of each stage, executed on a base without data for the memory that they take.
+
+What runs is the stages' own code: sampling's decoding, the reward trainer's gradients, PPO's judges and learner. Only what
+data decides is left out: which rows end first, whether an update is finite.
+"""
+
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainer.batches import Example, chunks, widths
+from trainer.budget import LIGHTER, Budget
+from trainer.decoding import start
+from trainer.elements import Element
+from trainer.experience import Answers, Rollout, Targets
+from trainer.fakes import shares
+from trainer.judges import Judges
+from trainer.learner import Learner
+from trainer.models import Base
+from trainer.ppo import Ppo
+from trainer.ranked import Ranked
+from trainer.reward import Reward
+from trainer.reward_trainer import RewardTrainer
+from trainer.roles import Roles, lora_config
+from trainer.rollout import Sampling, draw
+from trainer.runs import Run
+from trainer.scoring import RewardModel
+from trainer.tally import ADAPTERS, CACHE, OPTIMIZER, Peak, Tally
+
+NOWHERE = Path("nowhere")  # of runs that write nothing
+ENDLESS = 10**12  # tokens of a budget that never divides a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Tokens of each prompt and of each answer, and answers to a prompt."""
+
+    prompt: int
+    response: int
+    samples: int
+
+    @property
+    def compared(self) -> int:
+        """Answers in a comparison."""
+        return max(2, self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Options that decide the memory of a step."""
+
+    checkpointing: bool = False
+    value: Literal["adapter", "trunk"] = "adapter"
+    rank: int = 16
+
+
+class Step(Protocol):
+    """Something that a stage does with `units` at a time."""
+
+    def phases(self, units: int) -> Iterator[None]:
+        """Do it; each yield ends a phase whose peak is looked at apart."""
+
+
+class Stand:
+    """A base, and what is counted of it. `answers_a_unit`: answers to a prompt that stay together in a micro-batch."""
+
+    def __init__(self, base: Base, tally: Tally, shape: Shape, ways: Ways, gpu: bool) -> None:
+        self.base, self.tally, self.shape, self.ways, self.gpu = base, tally, shape, ways, gpu
+        self.answers_a_unit = shape.samples if shares(base) or base.is_encoder_decoder else 1
+
+    def peaks(self, step: Step, units: int) -> list[Peak]:
+        """The most that lives in each phase of the step with so many units."""
+        gc.collect()  # what is unreachable already is no part of this step
+        found = []
+        self.tally.restart()
+        for _ in step.phases(units):
+            found.append(self.tally.peak_since())
+            self.tally.restart()
+        return found
+
+    def peak(self, step: Step, units: int) -> Peak:
+        """The most that lives while the step runs with so many units."""
+        return max(self.peaks(step, units), key=lambda peak: peak.bytes)
+
+    def prompts(self, count: int) -> list[list[int]]:
+        """Prompts that have not even their first token in common."""
+        vocabulary = self.tally.vocabulary
+        return [[2 + i % (vocabulary - 2)] + [2] * (self.shape.prompt - 1) for i in range(count)]
+
+    def examples(self, answers: int, a_prompt: int | None = None) -> list[Example]:
+        """Answers of full length, so many to each prompt (default `samples`)."""
+        each = a_prompt or self.shape.samples
+        prompts = self.prompts(-(-answers // each))
+        return [Example(prompts[i // each], [2] * self.shape.response) for i in range(answers)]
+
+    def optimizer(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+        """Have its states made, and leave gradients, as in the middle of a run's second update."""
+        for group in optimizer.param_groups:
+            group["foreach"] = self.gpu  # torch's own choice there
+        with self.tally.part(OPTIMIZER):
+            self.gradients(parameters)
+            optimizer.step()
+
+    def gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Those of the micro-batches before."""
+        with self.tally.part(OPTIMIZER):
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter)
+
+
+class Decode:
+    """A batch of answers from its first token to its last."""
+
+    def __init__(self, stand: Stand, roles: Roles, role: str) -> None:
+        self.stand, self.roles, self.role = stand, roles, role
+
+    @torch.no_grad()
+    def phases(self, units: int) -> Iterator[None]:
+        """The first step and the last one; between them the cache only grows."""
+        stand, shape = self.stand, self.stand.shape
+        prompts = [example.prompt for example in stand.examples(units)]
+        uniforms, sampling = torch.zeros(units), Sampling(0.8, 1.0, shape.response)
+        with self.roles.routed(self.role):
+            steps: Any = start(self.roles.base, prompts)
+            tokens, _ = draw(self.roles.logits(steps.states(None)), uniforms, sampling)
+            yield
+            stand.tally.move(cached(steps.cache), CACHE)
+            if shape.response > 2:
+                with stand.tally.part(CACHE):
+                    lengthen(steps, shape.response - 2)
+            if shape.response > 1:
+                draw(self.roles.logits(steps.states(tokens)), uniforms, sampling)
+            yield
+
+
+def layers_of(cache: Any) -> list[Any]:
+    """Those that grow."""
+    return list(getattr(cache, "self_attention_cache", cache).layers)
+
+
+def cached(cache: Any) -> list[Tensor]:
+    """Every tensor of a cache."""
+    layers = [*layers_of(cache), *getattr(getattr(cache, "cross_attention_cache", None), "layers", [])]
+    return [x for layer in layers for x in (layer.keys, layer.values) if x is not None]
+
+
+def lengthen(steps: Any, tokens: int) -> None:
+    """The cache as if so many tokens had been decoded."""
+    for layer in layers_of(steps.cache):
+        rows, heads, _, width = layer.keys.shape
+        layer.update(
+            layer.keys.new_empty(rows, heads, tokens, width), layer.values.new_empty(rows, heads, tokens, width)
+        )
+    if hasattr(steps, "ids"):
+        steps.mask = torch.cat([steps.mask, steps.mask.new_ones(len(steps.mask), tokens)], 1)
+
+
+class Compare:
+    """The reward's gradients on comparisons of `samples` answers."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+        config = Reward(
+            out=NOWHERE, rank=stand.ways.rank, checkpointing=stand.ways.checkpointing, token_budget=2 * ENDLESS
+        )
+        with stand.tally.part(ADAPTERS):
+            self.trainer = RewardTrainer(config, Roles(stand.base), [], Run(NOWHERE))
+        self.trainer.roles.train_only("reward")
+        self.parameters = self.trainer.roles.parameters("reward")
+        self.optimizer = torch.optim.AdamW(self.parameters)
+        stand.optimizer(self.optimizer, self.parameters)
+
+    def phases(self, units: int) -> Iterator[None]:
+        each = self.stand.shape.compared
+        pairs = [(i, j, 1.0) for i in range(each) for j in range(i)]
+        groups = [list(group) for group in chunks(self.stand.examples(units * each, each), each)]
+        self.trainer.gradients(
+            [Element([Ranked("", group, [], pairs, [])], group, [list(range(each))]) for group in groups]
+        )
+        yield
+        nn.utils.clip_grad_norm_(self.parameters, self.trainer.config.max_grad_norm)
+        self.optimizer.step()
+        yield
+
+
+class PpoStand:
+    """The roles of a PPO run in its second update, as `PpoTrainer` makes them from an SFT policy and a reward model."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+        base, ways, trunk = stand.base, stand.ways, stand.ways.value == "trunk"
+        config = Ppo(out=NOWHERE, reward=NOWHERE, checkpointing=ways.checkpointing, value=ways.value)
+        with stand.tally.part(ADAPTERS):
+            self.roles = roles = Roles(base)
+            roles.add("reference", lora_config(base, ways.rank, 2 * ways.rank))
+            roles.copy("reference", "policy")
+            roles.add("reward", lora_config(base, ways.rank, 2 * ways.rank))
+            roles.add_head("reward")
+            reward = RewardModel(roles, "reward", 0.0, 1.0, {})
+            if trunk:
+                roles.add_head("policy")
+            else:
+                reward.copy_as_value("value")
+        head = "policy" if trunk else "value"
+        self.judges = Judges(roles, "reference", None if trunk else "value", reward, config.temperature)
+        roles.train_only(*dict.fromkeys(("policy", head)))
+        self.budget = Budget(ENDLESS, roles.together)
+        rates = dict.fromkeys(("policy", head), 1e-4)
+        self.learner = Learner(self.judges, head, config.update_rule(), rates, self.budget)
+        stand.optimizer(self.learner.optimizer, self.learner.parameters)
+
+    def answers(self, units: int) -> Answers:
+        """A row's worth each. Rows that are not shared are sorted by length, which parts the answers to a prompt."""
+        each = self.stand.answers_a_unit
+        examples = self.stand.examples(units * each, each)
+        shape = len(examples), self.stand.shape.response
+        old, values = (torch.zeros(shape) for _ in range(2))
+        return Answers([], examples, [], [], torch.ones(shape, dtype=torch.bool), old, values)
+
+
+class Judge:
+    """Reference, value and reward on some answers."""
+
+    def __init__(self, ppo: PpoStand) -> None:
+        self.ppo = ppo
+
+    def phases(self, units: int) -> Iterator[None]:
+        judges = self.ppo.judges
+        answers = self.ppo.answers(max(units, 2))  # two prompts at least have no beginning in common
+        row = max(widths(answers.examples[: self.ppo.stand.answers_a_unit], self.ppo.roles.together))
+        blocks = 1 + (judges.value is not None) + (judges.reward is not None)
+        judges.judge(answers, Budget(-(-blocks * units * row // LIGHTER), self.ppo.roles.together))
+        yield
+
+
+class Update:
+    """PPO's gradients on some answers, after those of other ones, and the optimizer's step."""
+
+    def __init__(self, ppo: PpoStand) -> None:
+        self.ppo = ppo
+
+    def phases(self, units: int) -> Iterator[None]:
+        learner, answers = self.ppo.learner, self.ppo.answers(units)
+        rollout = Rollout(answers, answers.old, torch.zeros(len(answers.examples)))
+        targets = Targets(answers.old, answers.old)
+        self.ppo.stand.gradients(learner.parameters)
+        learner.gradients(rollout, targets, list(range(len(answers.examples))))
+        yield
+        for parameters in learner.trained.values():
+            nn.utils.clip_grad_norm_(parameters, learner.rule.max_grad_norm)
+        learner.optimizer.step()
+        yield
