@@ -1,4 +1,5 @@
-"""Supervised fine-tuning on demonstrations, by trl's SFTTrainer: LoRA, loss on the answer only."""
+"""Supervised fine-tuning on demonstrations, with loss on the answer only: LoRA by trl's SFTTrainer, and for an
+encoder-decoder by transformers' Seq2SeqTrainer."""
 
 import hashlib
 import json
@@ -8,8 +9,15 @@ from typing import Any
 
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
+from peft import get_peft_model
 from tqdm import tqdm
-from transformers import PrinterCallback, TrainerCallback
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PrinterCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
 from transformers.trainer_utils import set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -44,7 +52,9 @@ class Sft(Stage):
     alpha: int = 32
     """LoRA scale times rank."""
     max_tokens: int = 1024
-    """Demonstrations longer than this are cut."""
+    """Demonstrations longer than this are cut; of an encoder-decoder, prompt and answer each."""
+    checkpointing: bool = False
+    """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
     sample_next: bool = True
     """Let this policy answer the study's prompts from now on."""
 
@@ -81,10 +91,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     """Train, save the adapter, register the policy; {"policy", "adapter", "loss", "demonstrations"}."""
-    if base.is_encoder_decoder:
-        raise RankloopError(
-            f"SFT is for decoder-only models, and {base.id} is an encoder-decoder; PPO starts from it as it is."
-        )
     study, name = open_study(store, config.study), config.name or config.out.name
     check_free(config.out)
     check_name(store, name)
@@ -94,14 +100,7 @@ def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     run.start("sft", config, base, data_hash=data_hash, demonstrations=len(records))
     set_seed(config.seed)
     disable_progress_bar()
-    trainer = SFTTrainer(
-        model=base.model,
-        args=arguments(config, base),
-        train_dataset=Dataset.from_list([tokenize(base, record["messages"]) for record in records]),
-        processing_class=base.tokenizer,
-        peft_config=lora_config(base, config.rank, config.alpha),
-        callbacks=[Progress(run)],
-    )
+    trainer = trainer_of(config, base, [record["messages"] for record in records], run)
     trainer.remove_callback(PrinterCallback)
     state = "finished"
     try:
@@ -120,6 +119,27 @@ def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     return {"policy": policy.name, "adapter": str(run.adapter), "loss": loss, "demonstrations": len(records)}
 
 
+def trainer_of(config: Sft, base: Base, talks: list[list[dict[str, str]]], run: Run) -> Any:
+    """The trainer of the base's family, with a new adapter."""
+    lora = lora_config(base, config.rank, config.alpha)
+    if not base.is_encoder_decoder:
+        return SFTTrainer(
+            model=base.model,
+            args=SFTConfig(completion_only_loss=True, max_length=config.max_tokens, **arguments(config, base)),
+            train_dataset=Dataset.from_list([tokenize(base, talk) for talk in talks]),
+            processing_class=base.tokenizer,
+            peft_config=lora,
+            callbacks=[Progress(run)],
+        )
+    return Seq2SeqTrainer(
+        model=get_peft_model(base.model, lora),
+        args=Seq2SeqTrainingArguments(**arguments(config, base)),
+        train_dataset=Dataset.from_list([tokenize_pair(base, talk, config.max_tokens) for talk in talks]),
+        data_collator=DataCollatorForSeq2Seq(base.tokenizer, model=base.model),
+        callbacks=[Progress(run)],
+    )
+
+
 def tokenize(base: Base, messages: list[dict[str, str]]) -> dict[str, list[int]]:
     """The ids that sampling will see, and which of them belong to the answer (its end token included)."""
     prompt = base.prompt_ids(messages[:-1])
@@ -127,12 +147,18 @@ def tokenize(base: Base, messages: list[dict[str, str]]) -> dict[str, list[int]]
     return {"input_ids": prompt + answer, "completion_mask": [0] * len(prompt) + [1] * len(answer)}
 
 
-def arguments(config: Sft, base: Base) -> SFTConfig:
-    """The trainer's own configuration."""
-    return SFTConfig(
+def tokenize_pair(base: Base, messages: list[dict[str, str]], most: int) -> dict[str, list[int]]:
+    """The ids for the encoder, of a long prompt the last `most`, and those that the decoder shall say, the first `most`."""
+    prompt, answer = base.prompt_ids(messages[:-1]), base.response_ids(messages[-1]["content"], finished=True)
+    return {"input_ids": prompt[-most:], "labels": answer[:most]}
+
+
+def arguments(config: Sft, base: Base) -> dict[str, Any]:
+    """The configuration that both trainers know."""
+    return dict(
         output_dir=str(config.out / "checkpoints"), num_train_epochs=config.epochs, learning_rate=config.lr,
         per_device_train_batch_size=config.batch, lr_scheduler_type="linear", warmup_steps=2, logging_steps=1,
-        save_strategy="no", report_to=[], seed=config.seed, completion_only_loss=True, max_length=config.max_tokens,
+        save_strategy="no", report_to=[], seed=config.seed, gradient_checkpointing_kwargs={"use_reentrant": False},
         train_sampling_strategy="group_by_length", use_cpu=base.device.type == "cpu", bf16=False, fp16=False,
-        gradient_checkpointing=False, disable_tqdm=True, dataloader_pin_memory=False, max_grad_norm=1.0,
+        gradient_checkpointing=config.checkpointing, disable_tqdm=True, dataloader_pin_memory=False, max_grad_norm=1.0,
     )  # fmt: skip

@@ -11,11 +11,11 @@ from preferences.errors import BadRecord, NameTaken, RankloopError, UnknownName
 from preferences.records import Study
 from preferences.store import Store
 from tests.trainer.fill import metrics, state
-from trainer.models import Base, load_base
+from trainer.models import Base, Quantization, load_base
 from trainer.roles import CARD, Roles, read_card
 from trainer.rollout import Sampling, generate
 from trainer.runs import RunExists
-from trainer.sft import Sft, sft, tokenize
+from trainer.sft import Sft, sft, tokenize, tokenize_pair
 
 TALKS = [
     [
@@ -158,10 +158,45 @@ def test_a_mistake_is_found_before_the_training(store: Store, config: dict[str, 
         Sft(**{**config, "batch": 0})
 
 
-def test_an_encoder_decoder_is_refused(store: Store, config: dict[str, Any], t5_base: Base) -> None:
-    with pytest.raises(RankloopError, match="is an encoder-decoder"):
-        sft(Sft(**config), store, t5_base)
-    assert not config["out"].exists()
+def test_of_an_encoder_decoder_the_encoder_reads_the_prompt_and_the_decoder_learns_the_answer(
+    store: Store, config: dict[str, Any], t5_base: Base
+) -> None:
+    seen = []
+    t5_base.model.register_forward_pre_hook(
+        lambda _, __, given: seen.extend(zip(given["input_ids"].tolist(), given["labels"].tolist(), strict=True)),
+        with_kwargs=True,
+    )
+    sft(Sft(**config), store, t5_base)
+    pad = t5_base.tokenizer.pad_token_id
+    given = {
+        (tuple(i for i in ids if i != pad), tuple(label for label in labels if label != -100)) for ids, labels in seen
+    }
+    assert len(seen) == 2 * len(TALKS)
+    assert given == {
+        (tuple(t5_base.prompt_ids(talk[:-1])), tuple(t5_base.response_ids(talk[-1]["content"], finished=True)))
+        for talk in TALKS
+    }
+
+
+@pytest.mark.parametrize(("quantize", "checkpointing"), [("none", False), ("none", True), ("int8", False)])
+def test_an_encoder_decoder_learns_a_demonstration_by_heart(
+    store: Store, config: dict[str, Any], t5_folder: Path, tmp_path: Path, quantize: Quantization, checkpointing: bool
+) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps({"messages": TALKS[1]}) + "\n")
+    long = {"demonstrations": path, "epochs": 60.0, "rank": 16, "alpha": 32, "lr": 1e-2}
+    sft(Sft(**{**config, **long, "checkpointing": checkpointing}), store, load_base(str(t5_folder), quantize))
+    roles = Roles(load_base(str(t5_folder), quantize))
+    roles.load("sft", config["out"] / "adapter")
+    prompt = roles.base.prompt_ids(TALKS[1][:-1])
+    sample = generate(roles, "sft", [prompt], [(0,)], Sampling(0.01, max_new_tokens=30), 1000)[0]
+    assert (roles.base.text(sample.ids), sample.finished) == (TALKS[1][-1]["content"], True)
+
+
+def test_a_long_talk_of_an_encoder_decoder_keeps_what_is_next_to_the_answer(t5_base: Base) -> None:
+    row = tokenize_pair(t5_base, TALKS[0], 5)
+    assert row["input_ids"] == t5_base.prompt_ids(TALKS[0][:-1])[-5:]
+    assert row["labels"] == t5_base.response_ids(TALKS[0][-1]["content"], finished=True)[:5]
 
 
 def test_ctrl_c_leaves_an_adapter(store: Store, config: dict[str, Any], llama_folder: Path) -> None:
