@@ -1,4 +1,4 @@
-"""The command line: trainer sft | sample | reward | ppo | evaluate | report | worker | plan | doctor."""
+"""The command line: trainer sft | sample | reward | ppo | evaluate | report | export | worker | plan | doctor."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from trainer.doctor import Doctor, doctor
 from trainer.doctor import as_json as findings_as_json
 from trainer.doctor import as_text as findings_as_text
 from trainer.evaluate import EvaluatePolicy, EvaluateReward
+from trainer.export import Export, export
 from trainer.plan import Plan, plan
 from trainer.ppo import Ppo
 from trainer.report import Report
@@ -38,6 +39,7 @@ Command = (
     | Annotated[Ppo, subcommand("ppo")]
     | Annotated[Worker, subcommand("worker")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Plan, subcommand("plan")]
     | Annotated[Doctor, subcommand("doctor")]
     | Evaluate
@@ -75,6 +77,8 @@ def result_of(command: Any) -> dict[str, Any]:
     """Do what it says."""
     if isinstance(command, Worker):
         return work(command)
+    if isinstance(command, Export):
+        return export(command)
     return write_report(command) if isinstance(command, Report) else run(command)
 
 
