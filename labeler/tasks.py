@@ -1,6 +1,6 @@
 """What an annotator is shown: a leased comparison as JSON, blind to where its responses came from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -81,15 +81,17 @@ def answered_json(store: Store, annotator: Annotator, act: Callable[[], Ranking]
 def _take(store: Store, annotator: Annotator) -> tuple[Study | None, Lease | None, str]:
     """The first of the annotator's studies that has something for them, their lease in it, and else why there is none.
 
-    A study whose consent text they have not agreed to asks for that before the next study is looked at.
+    A study that has something for them, but whose consent text they have not agreed to, asks for that before the next study
+    is looked at.
     """
     studies, rests = studies_of(store, annotator), []
     for study in studies:
-        if consent_due(store, annotator, study):
+        if not consent_due(store, annotator, study):
+            lease = store.queue.take(study, annotator, *_choice(annotator), LEASE_SECONDS)
+            if lease:
+                return study, lease, "ranking"
+        elif store.queue.has_task(study, annotator):
             return study, None, "consent"
-        lease = store.queue.take(study, annotator, *_choice(annotator), LEASE_SECONDS)
-        if lease:
-            return study, lease, "ranking"
         rests.append(_rest(store, study, annotator))
     if not studies:
         return None, None, "empty" if store.studies.default().status == "active" else "paused"
@@ -103,12 +105,20 @@ def _rest(store: Store, study: Study, annotator: Annotator) -> str:
 
 
 def ahead_json(store: Store, annotator: Annotator) -> dict[str, Any]:
-    """{"task"}: what comes after the task in hand, leased already, or None."""
-    study = next(iter(studies_of(store, annotator)), None)
-    if study is None or consent_due(store, annotator, study):
-        return {"task": None}
-    lease = store.queue.take_ahead(study, annotator, *_choice(annotator), LEASE_SECONDS, SPARE)
-    return {"task": task_json(store, annotator, lease) if lease else None}
+    """{"task", "study"}: what comes after the task in hand, in whichever of their studies, leased already; or None."""
+    lease = store.queue.take_ahead(_agreed(store, annotator), annotator, *_choice(annotator), LEASE_SECONDS, SPARE)
+    if lease is None:
+        return {"task": None, "study": None}
+    return {"task": task_json(store, annotator, lease), "study": store.comparisons.get(lease.comparison).study}
+
+
+def _agreed(store: Store, annotator: Annotator) -> Iterator[Study]:
+    """The annotator's studies, as far as they come to one that will ask for consent; without those that have nothing."""
+    for study in studies_of(store, annotator):
+        if not consent_due(store, annotator, study):
+            yield study
+        elif store.queue.has_task(study, annotator):
+            return
 
 
 def leased_json(store: Store, annotator: Annotator, lease: Lease) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class Board {
     this.aheadTimer = setTimeout(async () => {
       if (this.task?.lease !== lease || this.outbox.waiting) return;
       const reply = await request("/api/ahead");
-      if (reply.status === 200 && this.task?.lease === lease) this.ahead = reply.data.task;
+      if (reply.status === 200 && this.task?.lease === lease) this.ahead = reply.data;
     }, AHEAD_DELAY_MS);
   }
 
@@ -240,8 +240,9 @@ class Board {
     this.outbox.put(path, { comparison, lease, active_ms: this.watch.read(), ...what });
     const { ahead } = this;
     this.ahead = null;
-    if (ahead && ahead.expires - this.serverNow() > 60) this.showTask(ahead, this.serverNow());
-    else this.refresh();
+    if (!ahead?.task || ahead.task.expires - this.serverNow() < 60) return this.refresh();
+    this.tools.enter(ahead.study);
+    return this.showTask(ahead.task, this.serverNow());
   }
 
   /** The server has stored an answer, or refused it. */

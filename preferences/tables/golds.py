@@ -68,8 +68,7 @@ class Golds(Table):
 
     def qualify(self, study: Study, annotator: Annotator) -> None:
         """Decide, once, when the annotator has ranked all gold of the qualification; not for simulated annotators."""
-        decided = "SELECT 1 FROM qualifications WHERE study = ? AND annotator = ?"
-        if annotator.simulated or self.row(decided, study.id, annotator.id):
+        if not self.undecided(study, annotator):
             return
         first, _ = gold_phases(Plan.of(study.plan), [gold.comparison for gold in self.all(study)])
         marks = ", ".join("?" * len(first))
@@ -80,6 +79,13 @@ class Golds(Table):
             return
         score = self.score(annotator, first)
         self.decide(study, annotator, score is None or score >= Plan.of(study.plan).gold_pass, score, "")
+
+    def undecided(self, study: Study, annotator: Annotator) -> bool:
+        """Whether the annotator still has to pass the study's qualification; simulated annotators have none."""
+        if annotator.simulated or not Plan.of(study.plan).qualification:
+            return False
+        decided = "SELECT 1 FROM qualifications WHERE study = ? AND annotator = ?"
+        return self.row(decided, study.id, annotator.id) is None
 
     def decide(
         self, study: Study, annotator: Annotator, passed: bool, score: float | None = None, actor: str = ""

@@ -1,7 +1,7 @@
 """The annotators' queue: leases and drafts; what there is to lease stands in `supply`."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -37,27 +37,44 @@ class Queue(Supply):
 
     def take_ahead(
         self,
-        study: Study,
+        studies: Iterable[Study],
         annotator: Annotator,
         choose: Callable[[Offer], Pick | None],
         arrange: Callable[[Comparison], list[str]],
         seconds: float,
         spare: int,
     ) -> Lease | None:
-        """The annotator's second open lease, or a new one for what comes after the first.
+        """The annotator's second open lease in those studies, or a new one for what comes after the first.
 
-        None if they hold no first one, or if then fewer than `spare` would be left for others, or if the first may decide
-        whether they get another (in a qualification, at the end of a quota).
+        `studies`: theirs, that of the task in hand first; one is looked at only if those before it have nothing left. None
+        if they hold no first lease, or if then fewer than `spare` comparisons would be left for others, or if the first may
+        decide whether they get another (in a qualification).
         """
         with self.store.write(durable=False):
-            held = self.all_held(annotator, study)
-            if len(held) != 1:
-                return held[1] if held else None
-            offer = self.offer(study, annotator, ahead=1)
-            left = [one for one in offer.candidates if one.comparison != held[0].comparison]
-            if offer.qualifying or len(left) <= spare:
-                return None
-            return self._lease_chosen(annotator, choose(replace(offer, candidates=left)), arrange, seconds)
+            studies = list(studies)
+            held = {study.id: self.all_held(annotator, study) for study in studies}
+            leases = [lease for of_study in held.values() for lease in of_study]
+            if len(leases) != 1:
+                return leases[1] if leases else None
+            for study in studies:
+                in_hand = held[study.id]
+                offer = self.offer(study, annotator, ahead=len(in_hand))
+                left = [one for one in offer.candidates if one.comparison != leases[0].comparison]
+                last_gold = in_hand and in_hand[0].purpose == "gold" and self.store.golds.undecided(study, annotator)
+                if offer.qualifying or last_gold:
+                    return None
+                if len(left) > spare:
+                    return self._lease_chosen(annotator, choose(replace(offer, candidates=left)), arrange, seconds)
+                if left or offer.repeats:
+                    return None
+            return None
+
+    def has_task(self, study: Study, annotator: Annotator) -> bool:
+        """Whether `take` would have something of the study for the annotator."""
+        with self.store.write(durable=False):
+            self.store.golds.qualify(study, annotator)
+            offer = self.offer(study, annotator)
+            return bool(self.held(annotator, study) or offer.qualifying or offer.repeats or offer.candidates)
 
     def _lease_chosen(
         self,

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Page, Playwright, expect
 
 from preferences.records import Annotator, Policy, Ranking, Study
 from preferences.store import Store
 from tests.labeler.conftest import PASSWORD, add_account, add_comparison
 
+PATIENCE_MS = 120_000  # tests wait for states, not for times: on a busy machine a state may take long to come
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -34,6 +35,7 @@ HOSTILE = [
 
 def launch(playwright: Playwright) -> Browser:
     """The system's chromium, else Playwright's own."""
+    expect.set_options(timeout=PATIENCE_MS)
     return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
 
 
@@ -110,6 +112,7 @@ class Seat:
             add_account(server.store, name), {"tour": True, **(settings or {})}
         )
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+        self.context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self.context.new_page()
         self.outside: list[str] = []
         self.errors: list[str] = []
@@ -148,7 +151,7 @@ class Seat:
         """The letter of the card that has the focus, or ""."""
         return str(self.page.evaluate("document.activeElement.closest('.rb-card')?.dataset.letter ?? ''"))
 
-    def wait_state(self, pattern: str, timeout: float = 15000) -> str:
+    def wait_state(self, pattern: str, timeout: float = PATIENCE_MS) -> str:
         """Wait until the save state matches; its text."""
         self.page.wait_for_function(
             "pattern => new RegExp(pattern).test(document.querySelector('.rb-state').textContent)",
@@ -168,9 +171,7 @@ class Seat:
 
     def wait_change(self, prompt: str) -> None:
         """Wait for another task (or none) than the one with that prompt."""
-        self.page.wait_for_function(
-            "prompt => document.querySelector('.rb-turns')?.innerText !== prompt", arg=prompt, timeout=15000
-        )
+        self.page.wait_for_function("prompt => document.querySelector('.rb-turns')?.innerText !== prompt", arg=prompt)
 
     def wait_draft(self) -> None:
         self.wait_state("^Draft saved")

@@ -248,9 +248,9 @@ def test_a_lease_is_renewed_also_after_its_end(
 def test_what_comes_next_can_be_had_ahead(
     ann: TestClient, store: Store, study: Study, comparisons: dict[int, Comparison]
 ) -> None:
-    assert ann.get("/api/ahead").json() == {"task": None}
+    assert ann.get("/api/ahead").json() == {"task": None, "study": None}
     task = take(ann)
-    assert ann.get("/api/ahead").json() == {"task": None}  # too few are left for others
+    assert ann.get("/api/ahead").json() == {"task": None, "study": None}  # too few are left for others
     with store.write():
         for number in range(4):
             add_comparison(store, study, f"Another {number} question {number * 7919}?", ["a", "b"])
@@ -261,5 +261,5 @@ def test_what_comes_next_can_be_had_ahead(
     following = ann.post("/api/submit", json=answer(task)).json()["next"]["task"]
     assert following["lease"] == ahead["lease"]
     store.studies.set_status(study, "paused")
-    assert ann.get("/api/ahead").json() == {"task": None}
+    assert ann.get("/api/ahead").json() == {"task": None, "study": None}
     assert len(comparisons) == 8

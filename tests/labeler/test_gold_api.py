@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from labeler.assignment import SPARE
 from preferences.records import Annotator, Comparison
 from preferences.store import Store
+from tests.labeler.conftest import add_comparison
 
 
 def submit(client: TestClient, page: dict[str, Any], tiers: list[list[str]]) -> dict[str, Any]:
@@ -49,9 +51,12 @@ def test_whoever_fails_gets_no_more(
     store: Store, comparisons: dict[int, Comparison], as_account: Callable[[str], TestClient]
 ) -> None:
     golds = make_gold(store, comparisons)
+    for number in range(SPARE):  # beside the others that are left, enough for one to be had ahead
+        add_comparison(store, store.studies.get("main"), f"Another {number} question {number * 7919}?", ["a", "b"])
     ann = as_account("ann")
     page = ann.get("/api/next").json()
     for _ in range(2):
+        assert ann.get("/api/ahead").json()["task"] is None  # also not while the last gold is in hand
         done = submit(ann, page, golds[page["task"]["comparison"]][::-1])
         assert done["feedback"]["agreement"] == 0.0
         page = done["next"]

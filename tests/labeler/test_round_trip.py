@@ -96,19 +96,23 @@ def answer(seat: Seat, name: str, prompt: str, numbers: list[int]) -> None:
         for at, number in enumerate(numbers):
             cards.nth(at).locator(".rb-rank").nth(place[number] - 1).click()
     if prompt == TIES and name in STRENGTHS:
-        for gap, strength in zip(
-            seat.page.locator(".rb-strengths [role=radiogroup]").all(), STRENGTHS[name], strict=True
-        ):
-            gap.get_by_text(WORDS[strength - 1]).click()
+        gaps = seat.page.locator(".rb-strengths [role=radiogroup]")
+        expect(gaps).to_have_count(len(STRENGTHS[name]))
+        for gap, strength in enumerate(STRENGTHS[name]):
+            gaps.nth(gap).get_by_text(WORDS[strength - 1]).click()
         cards.nth(numbers.index(0)).locator(".rb-rate").nth(4).click()
         seat.press("Alt+KeyE")
+        reason = seat.page.get_by_label("Why this order?")
+        expect(reason).to_be_focused()
         seat.page.keyboard.type("They say the same.")
         seat.press("Escape", "Alt+KeyW")
-        seat.page.locator(".rb-rewrite").fill("Better said.")
+        rewrite = seat.page.locator(".rb-rewrite")
+        expect(rewrite).to_be_focused()
+        rewrite.fill("Better said.")
     if prompt == PAIR:
         picture = seat.page.locator(".rb-turns img")
         expect(picture).to_have_attribute("alt", "A red one")
-        assert picture.evaluate("image => image.naturalWidth") == 20
+        expect(picture).to_have_js_property("naturalWidth", 20)
     seat.page.click(".rb-submit")
     if seat.page.locator(".rb-dialog[open]").count():  # the order as shown, which is asked about
         seat.press("Enter")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from labeler.assignment import SPARE
 from preferences.records import Annotator, Study
 from preferences.store import Store
 from tests.conftest import PLAIN
@@ -166,3 +167,74 @@ def test_an_own_prompt_goes_to_the_study_that_is_worked_in(
     assert ann.post("/api/own_prompts", json={**body, "study": study.id}).status_code == 403
     reply = ann.post("/api/own_prompts", json={**body, "study": other.id})
     assert store.jobs.get(reply.json()["job"]).spec["study"] == other.id
+
+
+def add_more(store: Store, study: Study, count: int) -> None:
+    """That many further comparisons of two."""
+    with store.write():
+        for number in range(count):
+            add_comparison(store, study, f"Question {number * 7919} of {study.name}?", TEXTS[:2])
+
+
+def test_what_comes_next_is_had_ahead_from_the_next_study_too(
+    store: Store, study: Study, other: Study, as_account: Callable[[str], TestClient]
+) -> None:
+    add_more(store, other, SPARE)
+    ann = as_account("ann")
+    assert ann.get("/api/ahead").json() == {"task": None, "study": None}  # nothing in hand
+    page = ann.get("/api/next").json()
+    assert page["study"] == study.id
+    ahead = ann.get("/api/ahead").json()
+    assert (ahead["study"], ahead["task"]["mode"]) == (other.id, "pairwise")
+    add_more(store, study, SPARE + 1)
+    assert ann.get("/api/ahead").json()["task"]["lease"] == ahead["task"]["lease"]  # never a third one
+    assert ann.get("/api/next").json()["task"]["lease"] == page["task"]["lease"]
+    page = submit(ann, page)
+    assert (page["study"], page["task"]["lease"]) == (other.id, ahead["task"]["lease"])
+    ahead = ann.get("/api/ahead").json()
+    assert (ahead["study"], ahead["task"]) == (None, None)  # too few are left there for others
+
+
+def test_nothing_is_had_ahead_from_a_later_study_while_an_earlier_one_has_something(
+    store: Store, study: Study, other: Study, as_account: Callable[[str], TestClient]
+) -> None:
+    add_more(store, study, 1)
+    add_more(store, other, SPARE + 1)
+    ann = as_account("ann")
+    page = ann.get("/api/next").json()
+    assert ann.get("/api/ahead").json()["task"] is None  # one more of the first, which others may want
+    store.studies.edit(study, plan={"quota": 1})
+    assert ann.get("/api/ahead").json()["study"] == other.id
+    assert submit(ann, page)["study"] == other.id
+
+
+def test_nothing_is_had_ahead_from_a_study_that_will_ask_for_consent(
+    store: Store, study: Study, other: Study, as_account: Callable[[str], TestClient]
+) -> None:
+    add_more(store, other, SPARE)
+    store.studies.set_consent(other, "Of other.")
+    ann = as_account("ann")
+    assert ann.get("/api/next").json()["study"] == study.id
+    assert ann.get("/api/ahead").json()["task"] is None
+    ann.post("/api/consent", json={"study": other.id, "version": 1})
+    assert ann.get("/api/ahead").json()["study"] == other.id
+
+
+def test_a_study_that_has_nothing_for_one_does_not_ask_for_consent(
+    store: Store, study: Study, other: Study, as_account: Callable[[str], TestClient]
+) -> None:
+    add_more(store, other, SPARE + 2)
+    ann, bea = as_account("ann"), as_account("bea")
+    submit(bea, bea.get("/api/next").json())
+    store.studies.set_consent(study, "Of main.")
+    page = ann.get("/api/next").json()
+    assert (page["state"], page["study"]) == ("ranking", other.id)
+    assert ann.get("/api/ahead").json()["study"] == other.id
+    add_more(store, study, 1)
+    assert ann.get("/api/next").json()["study"] == other.id  # the task in hand stays
+    submit(ann, page)
+    page = bea.get("/api/next").json()
+    assert (page["state"], page["study"]) == ("ranking", other.id)
+    store.studies.set_status(other, "closed")
+    page = bea.get("/api/next").json()
+    assert (page["state"], page["study"], page["task"]) == ("consent", study.id, None)
