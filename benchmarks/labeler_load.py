@@ -3,13 +3,16 @@
     python -m benchmarks.labeler_load --annotators 200 --think-time 5 --minutes 2 --json l.json
 
 A real server process on a fresh database; each annotator logs in over HTTP and then does what the board does: looks ahead,
-saves a draft at each of four steps of its thinking (exponential, of the given mean), submits, and gets the next.
+saves a draft at each of four steps of its thinking (exponential, of the given mean), submits, and gets the next. When the
+time is over, all put down what they have in hand; nothing is submitted after that.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+import uvloop
 
 from labeler.accounts import hash_password
 from preferences.records import Policy, Response, Study, random_id
@@ -30,6 +34,9 @@ from preferences.store import Store
 PASSWORD = "a password of the benchmark"
 K = 4
 DRAFTS = 4
+PATIENCE_SECONDS = 30.0  # what takes longer is an error
+LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+COOKIE = re.compile(rb"\r\nset-cookie: ([^;\r]+)", re.IGNORECASE)
 WORDS = "river stone light early bridge winter answer people simple garden number always letter morning".split()  # noqa: SIM905
 
 
@@ -54,14 +61,18 @@ class Load:
             db = Path(folder) / "labels.db"
             fill(db, self)
             with serving(db) as (port, process):
-                before = cpu_seconds(process.pid)
-                crowd = asyncio.run(work(port, self))
-                used = cpu_seconds(process.pid) - before
-            figures = report(crowd, db, self) | {"server_cpu": round(used / (60 * self.minutes), 2)}
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    crowd = runner.run(work(port, process.pid, self))
+                assert process.poll() is None, "The labeler ended while it was loaded."
+            figures = report(crowd, db, self)
         text = json.dumps(figures, indent=2)
         print(text)
         if self.json:
             self.json.write_text(text + "\n")
+
+
+class Over(Exception):
+    """The time is over."""
 
 
 @dataclass(slots=True)
@@ -70,6 +81,8 @@ class Crowd:
 
     submits: list[float] = field(default_factory=list)
     drafts: int = 0
+    processors: dict[str, float] = field(default_factory=dict)
+    """Processors that each process kept busy, on average."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -127,10 +140,15 @@ def serving(db: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
         process.wait()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """Processor time that processes have used."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
 class Browser:
@@ -145,7 +163,11 @@ class Browser:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
 
     async def call(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
-        """(status, body) of a GET, or of a POST if there is a body to send."""
+        """(status, body) of a GET, or of a POST if there is a body to send. Raises OSError, EOFError, TimeoutError."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._call(path, body)
+
+    async def _call(self, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
         data = json.dumps(body).encode() if body is not None else b""
         if self.reader.at_eof():
             await self.open()
@@ -155,54 +177,68 @@ class Browser:
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
         self.writer.write(head.encode() + b"\r\n" + data)
-        answer = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        headers = dict(line.split(": ", 1) for line in answer.lower().split("\r\n")[1:] if ": " in line)
-        if "set-cookie" in headers:
-            self.cookie = answer[answer.lower().index("set-cookie: ") + 12 :].partition(";")[0]
-        content = await self.reader.readexactly(int(headers["content-length"]))
-        return int(answer.split(" ", 2)[1]), content
+        headers = await self.reader.readuntil(b"\r\n\r\n")
+        if not self.cookie and (found := COOKIE.search(headers)):
+            self.cookie = found[1].decode()
+        length = LENGTH.search(headers)
+        assert length, "Every answer of the server says how long it is."
+        return int(headers[9:12]), await self.reader.readexactly(int(length[1]))
 
 
-async def work(port: int, load: Load) -> Crowd:
-    """Everybody logs in; then all work until the time is over."""
+async def work(port: int, server: int, load: Load) -> Crowd:
+    """Everybody logs in; then all work until the time is over. `server`: its process."""
     crowd = Crowd()
     browsers = [Browser(port) for _ in range(load.annotators)]
     for number, browser in enumerate(browsers):
         await browser.open()
         status, _ = await browser.call("/login", {"name": f"annotator {number}", "password": PASSWORD})
         assert status == 200, f"Login gave {status}."
-    ends = time.monotonic() + 60 * load.minutes
+    processes = {"server": [server], "helper": children(server), "load": [os.getpid()]}
+    before = {name: cpu_seconds(pids) for name, pids in processes.items()}
+    began = time.monotonic()
     draws = [random.Random(load.seed * 1_000_003 + number) for number in range(load.annotators)]
+    ends = began + 60 * load.minutes
     await asyncio.gather(
         *(annotate(browser, crowd, draw, ends, load.think_time) for browser, draw in zip(browsers, draws, strict=True))
     )
+    took = time.monotonic() - began
+    crowd.processors = {name: round((cpu_seconds(pids) - before[name]) / took, 2) for name, pids in processes.items()}
     return crowd
 
 
 async def annotate(browser: Browser, crowd: Crowd, draw: random.Random, ends: float, think_time: float) -> None:
     """One annotator, from the first comparison until the time is over."""
-    try:
-        await asyncio.sleep(draw.random() * think_time)
-        status, content = await browser.call("/api/next")
-        while time.monotonic() < ends:
-            task = json.loads(content)["task"] if status == 200 else None
-            if task is None:
-                crowd.errors.append(f"{status}: {content[:200]!r}")
-                return
-            status, content = await rank(browser, crowd, draw, task, think_time)
-            content = json.dumps(json.loads(content)["next"]).encode() if status == 200 else content
-    except (OSError, asyncio.IncompleteReadError) as error:
-        crowd.errors.append(repr(error))
+    with contextlib.suppress(Over):
+        try:
+            await pause(draw.random() * think_time, ends)
+            status, content = await browser.call("/api/next")
+            page = json.loads(content)
+            while True:
+                if status != 200 or not page["task"]:
+                    crowd.errors.append(f"{status}: {content[:200]!r}")
+                    return
+                status, content = await rank(browser, crowd, draw, page["task"], ends, think_time)
+                page = json.loads(content).get("next")
+        except (OSError, EOFError, TimeoutError) as error:
+            crowd.errors.append(repr(error))
+
+
+async def pause(seconds: float, ends: float) -> None:
+    """Think for so long. Raises Over if the time is over before."""
+    left = ends - time.monotonic()
+    await asyncio.sleep(min(seconds, max(left, 0.0)))
+    if seconds >= left:
+        raise Over
 
 
 async def rank(
-    browser: Browser, crowd: Crowd, draw: random.Random, task: dict[str, Any], think_time: float
+    browser: Browser, crowd: Crowd, draw: random.Random, task: dict[str, Any], ends: float, think_time: float
 ) -> tuple[int, bytes]:
     """Look ahead, think, place one response after the other, submit; the reply."""
     ids = [response["id"] for response in task["responses"]]
     draw.shuffle(ids)
     lease = {"comparison": task["comparison"], "lease": task["lease"]}
-    pause = draw.expovariate(1 / think_time) / (DRAFTS + 1)
+    thinking = draw.expovariate(1 / think_time)
     calls: list[tuple[str, dict[str, Any] | None]] = [("/api/ahead", None)]
     calls += [("/api/draft", {**lease, "tiers": [[item] for item in ids[:placed]]}) for placed in range(1, DRAFTS + 1)]
     for path, body in calls:
@@ -210,14 +246,12 @@ async def rank(
         if status != 200:
             crowd.errors.append(f"{path} {status}: {content[:200]!r}")
         crowd.drafts += body is not None
-        await asyncio.sleep(pause)
-    answer = {**lease, "nonce": random_id(), "tiers": [[item] for item in ids], "active_ms": round(5000 * pause)}
+        await pause(thinking / len(calls), ends)
+    answer = {**lease, "nonce": random_id(), "tiers": [[item] for item in ids], "active_ms": round(1000 * thinking)}
     begun = time.perf_counter()
     status, content = await browser.call("/api/submit", answer)
     if status == 200:
         crowd.submits.append(time.perf_counter() - begun)
-    else:
-        crowd.errors.append(f"/api/submit {status}: {content[:200]!r}")
     return status, content
 
 
@@ -233,7 +267,7 @@ def report(crowd: Crowd, db: Path, load: Load) -> dict[str, Any]:
     return {
         **asked, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "max_ms": round(float(times.max()), 1),
         "errors": len(crowd.errors), "first_errors": crowd.errors[:3], "submitted": len(crowd.submits),
-        "stored": len(rankings), "distinct": len(distinct), "drafts": crowd.drafts,
+        "stored": len(rankings), "distinct": len(distinct), "drafts": crowd.drafts, "processors": crowd.processors,
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }  # fmt: skip
 

@@ -8,8 +8,11 @@ from labeler.accounts import Forbidden
 from preferences.records import Annotator
 
 
-def who(request: Request) -> Annotator:
-    """The account that the gate let in. Raises Forbidden if a route was reached without it."""
+async def who(request: Request) -> Annotator:
+    """The account that the gate let in. Raises Forbidden if a route was reached without it.
+
+    `async`, although nothing is awaited: FastAPI calls any other dependency in a thread.
+    """
     account = getattr(request.state, "account", None)
     if not isinstance(account, Annotator):
         raise Forbidden("Log in first.")

@@ -7,6 +7,7 @@ import gradio as gr
 from fastapi import FastAPI, Request
 
 from labeler.pages import ops, site, study
+from labeler.rendering import Rendering
 from labeler.settings import Settings
 from labeler.web import build_api
 from preferences.records import Annotator
@@ -28,11 +29,15 @@ CLOSED: dict[str, Any] = {
 SESSIONS_KEPT = 500  # each browser tab costs Gradio about 75 KB
 
 
-def build_app(store: Store, settings: Settings | None = None) -> FastAPI:
-    """Annotators' pages at /app, the study owners' at /study, the admins' at /ops, the API at /api."""
+def build_app(store: Store, settings: Settings | None = None, rendering: Rendering | None = None) -> FastAPI:
+    """Annotators' pages at /app, the study owners' at /study, the admins' at /ops, the API at /api.
+
+    `rendering`: by default in this process.
+    """
     mounts = {"/app": site.build_site(), "/ops": ops.build_ops(store), "/study": study.build_study(store)}
     pages = {path: page_names(blocks) for path, blocks in mounts.items()}
-    app = build_api(store, settings or Settings(), pages, [path for path, blocks in mounts.items() if blocks.fns])
+    events = [path for path, blocks in mounts.items() if blocks.fns]
+    app = build_api(store, settings or Settings(), pages, events, rendering)
     for path, blocks in mounts.items():
         blocks.state_session_capacity = SESSIONS_KEPT
         with warnings.catch_warnings():

@@ -8,6 +8,7 @@ from labeler.account import Account
 from labeler.accounts import Forbidden
 from labeler.assignment import LEASE_SECONDS, arrange
 from labeler.bodies import OwnPromptBody
+from labeler.rendering import Rendering
 from labeler.studies import study_of
 from labeler.tasks import leased_json, next_json
 from preferences.errors import NotReady, UnknownName
@@ -18,7 +19,7 @@ from preferences.tables.jobs import OWN_PROMPT
 SOURCE = "own prompt"
 
 
-def own_prompt_api(store: Store) -> APIRouter:
+def own_prompt_api(store: Store, rendering: Rendering) -> APIRouter:
     """POST own_prompts, GET own_prompts/JOB, POST own_prompts/JOB/rank."""
     api = APIRouter(prefix="/api/own_prompts")
 
@@ -32,7 +33,7 @@ def own_prompt_api(store: Store) -> APIRouter:
 
     @api.post("/{job}/rank")
     def rank(job: str, account: Account) -> dict[str, Any]:
-        return {"next": _take(store, account, _mine(store, account, job))}
+        return {"next": rendering.page(_take(store, account, _mine(store, account, job)))}
 
     return api
 

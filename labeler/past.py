@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query
 from labeler.account import Account
 from labeler.assignment import LEASE_SECONDS
 from labeler.bodies import ReopenBody
+from labeler.rendering import Rendering
 from labeler.tasks import leased_json, messages_json, responses_json
 from preferences.rankings import ALL_BAD
 from preferences.records import Annotator, Prompt, Ranking
@@ -17,7 +18,7 @@ SHOWN = 50
 EXCERPT = 160
 
 
-def history_api(store: Store) -> APIRouter:
+def history_api(store: Store, rendering: Rendering) -> APIRouter:
     """GET history, history/RANKING; POST reopen."""
     api = APIRouter(prefix="/api")
 
@@ -27,12 +28,12 @@ def history_api(store: Store) -> APIRouter:
 
     @api.get("/history/{ranking}")
     def answered(account: Account, ranking: Annotated[str, Path(max_length=64)]) -> dict[str, Any]:
-        return answer_json(store, store.rankings.get(account, ranking))
+        return rendering.task(answer_json(store, store.rankings.get(account, ranking)))
 
     @api.post("/reopen")
     def reopen(body: ReopenBody, account: Account) -> dict[str, Any]:
         lease = store.rankings.reopen(account, body.ranking, LEASE_SECONDS)
-        return {"next": leased_json(store, account, lease)}
+        return {"next": rendering.page(leased_json(store, account, lease))}
 
     return api
 

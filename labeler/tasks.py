@@ -7,7 +7,6 @@ from typing import Any
 from labeler.assignment import LEASE_SECONDS, SPARE, arrange, choose
 from labeler.consent import consent_due
 from labeler.gold import feedback_json
-from labeler.markup import render
 from labeler.studies import studies_of
 from labeler.topics import warnings_of
 from preferences.answers import mode_of, options_of
@@ -25,6 +24,8 @@ Arranger = Callable[[Comparison], list[str]]
 
 def task_json(store: Store, annotator: Annotator, lease: Lease) -> dict[str, Any]:
     """The task of a lease. `responses` in the order shown; `expires`: epoch seconds; no trace of any policy.
+
+    Texts are as they are: `labeler.rendering` adds their HTML.
 
     `mode`: how it is asked about; `options`: what else may be said; `editing`: whether an answer of theirs stands.
     """
@@ -47,17 +48,14 @@ def task_json(store: Store, annotator: Annotator, lease: Lease) -> dict[str, Any
 
 
 def messages_json(messages: list[Message]) -> list[dict[str, str]]:
-    """A conversation as text and as safe HTML."""
-    return [
-        {"role": message["role"], "html": render(message["content"]), "text": message["content"]}
-        for message in messages
-    ]
+    """A conversation."""
+    return [{"role": message["role"], "text": message["content"]} for message in messages]
 
 
 def responses_json(store: Store, order: list[str]) -> list[dict[str, str]]:
     """The responses in that order, blind."""
     responses = store.responses.get_many(order)
-    return [{"id": item, "html": render(responses[item].text), "text": responses[item].text} for item in order]
+    return [{"id": item, "text": responses[item].text} for item in order]
 
 
 def next_json(store: Store, annotator: Annotator) -> dict[str, Any]:

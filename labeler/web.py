@@ -17,6 +17,7 @@ from labeler.join import join_routes
 from labeler.login import login_routes
 from labeler.own_prompts import own_prompt_api
 from labeler.past import history_api
+from labeler.rendering import Rendering
 from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
 from labeler.study_api import study_api
@@ -28,9 +29,17 @@ ROLES: Mapping[str, Sequence[Role]] = {"/ops": ("admin",), "/study": OWNERS}
 
 
 def build_api(
-    store: Store, settings: Settings, mounts: Mapping[str, Sequence[str]], events: Collection[str] = ()
+    store: Store,
+    settings: Settings,
+    mounts: Mapping[str, Sequence[str]],
+    events: Collection[str] = (),
+    rendering: Rendering | None = None,
 ) -> FastAPI:
-    """`mounts`: where Gradio apps will be mounted -> the names of their pages; `events`: those that call Python."""
+    """`mounts`: where Gradio apps will be mounted -> the names of their pages; `events`: those that call Python.
+
+    `rendering`: by default in this process.
+    """
+    rendering = rendering or Rendering()
     logins = Logins(store, settings.tries_a_minute, settings.session_seconds)
     guards = [
         Middleware(SecureHeaders),
@@ -41,10 +50,10 @@ def build_api(
     ]
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=guards)
     add_failures(app)
+    for with_html in (ranking_api, history_api, own_prompt_api):  # first: routes are tried one after the other
+        app.include_router(with_html(store, rendering))
     app.include_router(login_routes(logins))
     app.include_router(join_routes(logins))
-    for routes in (
-        ranking_api, history_api, study_api, consent_api, image_api, own_prompt_api, work_api, download_api,
-    ):  # fmt: skip
+    for routes in (study_api, consent_api, image_api, work_api, download_api):
         app.include_router(routes(store))
     return app

@@ -1,7 +1,9 @@
 """`labeler serve`."""
 
+import gc
 import signal
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most comparisons take: an answer need not wait for a new connection
+
+SWITCH_SECONDS = 0.0001
+GARBAGE_OBJECTS = 50_000  # made and not yet freed, before Python looks for cycles among the newest
 
 
 class BadAddress(RankloopError):
@@ -37,8 +42,11 @@ class Serve:
         listener = bind(self.host, self.port)
         store = Store(self.db)
         from labeler.app import build_app
+        from labeler.rendering import Helper, Rendering
 
-        serve(build_app(store), listener)
+        helper = Helper()
+        helper.start()
+        serve(build_app(store, rendering=Rendering(helper)), listener)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -63,6 +71,7 @@ def serve(app: "FastAPI", listener: socket.socket) -> None:
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            unburden()
             if self.started:
                 print(f"Labeler ready on {url(listener)}", flush=True)
 
@@ -74,6 +83,18 @@ def serve(app: "FastAPI", listener: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     Announcing(config).run(sockets=[listener])
+
+
+def unburden() -> None:
+    """Short waits between threads, and no search for garbage among what stays.
+
+    The threads of a request hand over to each other many times; at Python's own 5 ms each may wait that long for a thread
+    that computes. What the libraries made at their import is never garbage, and looking at all of it takes 0.1 s.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
 
 
 def url(listener: socket.socket) -> str:
