@@ -59,7 +59,8 @@ class Load:
         """Fill a database, serve it, load it, count what is stored."""
         with tempfile.TemporaryDirectory(prefix="labeler-load-") as folder:
             db = Path(folder) / "labels.db"
-            fill(db, self)
+            enough = int(1.5 * self.annotators * (60 * self.minutes / self.think_time + 4))
+            fill(db, self.annotators, enough, self.seed)
             with serving(db) as (port, process):
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                     crowd = runner.run(work(port, process.pid, self))
@@ -101,18 +102,19 @@ def markdown(draw: random.Random) -> str:
     )
 
 
-def fill(db: Path, load: Load) -> None:
-    """More comparisons than can be ranked in the time, and the accounts."""
-    store, draw = Store(db), random.Random(load.seed)
+def fill(db: Path, annotators: int, comparisons: int, seed: int) -> None:
+    """Comparisons that anybody may get, and accounts named "annotator 0", ..., whose password is PASSWORD."""
+    store, draw = Store(db), random.Random(seed)
     study = store.studies.create("load", k=K, plan={"shared": 0.0, "repeats": 0.0})
     policy = store.policies.add(Policy("load", "load", "imported"))
-    wanted = int(1.5 * load.annotators * (60 * load.minutes / load.think_time + 4))
     with store.write():
-        records = [{"messages": [{"role": "user", "content": f"Question {random_id()} {i}?"}]} for i in range(wanted)]
+        records = [
+            {"messages": [{"role": "user", "content": f"Question {random_id()} {i}?"}]} for i in range(comparisons)
+        ]
         for number, prompt in enumerate(store.prompts.add(records, 0.0)):
             queue(store, study, prompt.id, policy.id, number, draw)
         secret = hash_password(PASSWORD)
-        for number in range(load.annotators):
+        for number in range(annotators):
             store.annotators.add(f"annotator {number}", "annotator", secret)
     store.close()
 
