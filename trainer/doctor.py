@@ -181,6 +181,9 @@ def disk() -> Finding:
     folder = cache_folder()
     free = shutil.disk_usage(folder).free / GIB
     found = f"{free:.0f} GiB free for {folder}"
+    kept = sum(file.stat().st_size for file in folder.glob("bases/*/*")) / GIB
+    if kept:
+        found += f"; quantised bases take {kept:.1f} GiB there and may be deleted"
     if free < ENOUGH_DISK:
         return Finding("disk", "bad", found, "Make room, or point RANKLOOP_CACHE and HF_HOME to another disk.")
     return Finding("disk", "ok", found)

@@ -8,6 +8,7 @@ import torch
 from trainer.embedded import EMBEDDED
 from trainer.fake_base import empty_model
 from trainer.fitting import GIB, Setup, rehearsing
+from trainer.kept_base import WORTH_KEEPING
 from trainer.known_models import BYTES
 from trainer.rehearsal import Ways
 
@@ -33,15 +34,17 @@ class Footprint:
         }  # fmt: skip
 
 
-def footprint(setup: Setup, checkpoint: str, name: str, rank: int) -> Footprint:
-    """Sizes by the number of parameters and the type of the published weights (`checkpoint`)."""
+def footprint(setup: Setup, checkpoint: str, name: str, rank: int, weights: int) -> Footprint:
+    """Sizes by the number of parameters, the type of the published weights (`checkpoint`), and the bytes of the base's own
+    (`weights`), which are kept on disk too where they are quantised and worth it."""
     model = empty_model(setup.config, "none", getattr(torch, checkpoint))
     sizes = [parameter.numel() for parameter in model.parameters()]
     each = BYTES.get(checkpoint, 4)
     download = WHEEL if name == EMBEDDED else sum(sizes) * each / GIB
     adapters = 4 * 4 * rank * sum(sum(p.shape) for p in model.parameters() if p.dim() == 2) / GIB
     host = PROCESS + IN_FLIGHT * max(sizes) * each / GIB
-    return Footprint(sum(sizes), download, download + adapters, host)
+    kept = weights / GIB if setup.quantization != "none" and weights / GIB >= WORTH_KEEPING else 0.0
+    return Footprint(sum(sizes), download, download + adapters + kept, host)
 
 
 def weight_bytes(setup: Setup) -> int:

@@ -13,6 +13,7 @@ from trainer.batches import Batch, Example, chunks, same_prompt
 from trainer.budget import Budget
 from trainer.experience import Rollout, Targets
 from trainer.judges import Judges
+from trainer.optimizers import OptimizerName, optimizer_of
 from trainer.ppo_math import policy_loss, value_loss
 from trainer.roles import Roles
 from trainer.trunk import Trunk
@@ -35,6 +36,7 @@ class UpdateRule:
     max_grad_norm: float
     stop_kl: float | None
     checkpointing: bool
+    optimizer: OptimizerName
     top_layers: int | None
 
 
@@ -52,7 +54,7 @@ class Learner:
         self.trained = {role: [p for p in self.roles.parameters(role) if p.requires_grad] for role in rates}
         self.parameters: list[nn.Parameter] = [p for found in self.trained.values() for p in found]
         groups = [{"params": found, "lr": rates[role]} for role, found in self.trained.items()]
-        self.optimizer = torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0)
+        self.optimizer = optimizer_of(rule.optimizer, groups, eps=1e-5)
 
     def update(self, rollout: Rollout, targets: Targets, seed: int, check: Callable[[float], None]) -> Report:
         """Epochs of minibatch updates; means of what they report. `check` hears the first mean |ratio - 1|, before any step.
@@ -102,7 +104,8 @@ class Learner:
         def work(part: list[int]) -> None:
             with self.roles.routed(*self.blocks):
                 loss, parts, mask = self.losses(rollout, targets, [minibatch[i] for i in part])
-                found = torch.autograd.grad(loss / tokens, self.parameters, allow_unused=True)
+                # Of the sum, not of the mean: in 16 bits the gradients of a mean over thousands of tokens would vanish.
+                found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
             with torch.no_grad():
                 for parameter, gradient in zip(self.parameters, found, strict=True):
                     if gradient is not None:
@@ -112,6 +115,9 @@ class Learner:
 
         with self.roles.checkpointed(self.rule.checkpointing):
             self.budget.each(examples, len(self.blocks), work, gradients=True)
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad /= tokens
         return {name: float(total / tokens) for name, total in sums.items()}
 
     def losses(self, rollout: Rollout, targets: Targets, rows: list[int]) -> tuple[Tensor, dict[str, Tensor], Tensor]:

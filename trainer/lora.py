@@ -99,7 +99,10 @@ def block_forward(layer: Any, role: str | None, x: Tensor) -> Tensor:
 
 
 def adapter_delta(layer: Any, role: str, x: Tensor) -> Tensor:
-    """What LoRA adds for one role: B(A(x) * scale), in the adapter's own precision."""
-    a, b = layer.lora_A[role], layer.lora_B[role]
-    delta: Tensor = b(a(x.to(a.weight.dtype)) * layer.scaling[role])
-    return delta
+    """What LoRA adds for one role: B(A(x) * scale), in x's precision, whatever the adapter's weights are kept in.
+
+    So weights in 32 bits are the masters of a 16-bit adapter, and no activation is kept in 32 bits for its gradient.
+    """
+    a, b = (linears[role].weight.to(x.dtype) for linears in (layer.lora_A, layer.lora_B))
+    down = nn.functional.linear(x, a) * layer.scaling[role]
+    return nn.functional.linear(down, b)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import bitsandbytes as bnb
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BitsAndBytesConfig
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from preferences.errors import RankloopError
 from preferences.records import Message
 from trainer.embedded import EMBEDDED, cache_folder, embedded_model
+from trainer.kept_base import KeptBase
 
 Quantization = Literal["none", "int8", "nf4"]
 
@@ -104,9 +106,19 @@ def load_base(
         config = AutoConfig.from_pretrained(source)
         dtype = dtype or compute_dtype(device, config.is_encoder_decoder)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = auto.from_pretrained(
-            source, dtype=dtype, device_map={"": device}, quantization_config=quantization_config(quantization, dtype)
-        )
+        wanted = quantization_config(quantization, dtype)
+        kept = KeptBase.of(source, config, wanted, dtype) if wanted else None
+        place: dict[str, Any] = {"pretrained_model_name_or_path": source}
+        if kept:  # what is kept says itself how it is quantised
+            place = (
+                {"pretrained_model_name_or_path": kept.folder}
+                if kept.there
+                else place | {"quantization_config": wanted}
+            )
+        model = auto.from_pretrained(**place, dtype=dtype, device_map={"": device})
+        if kept and not kept.there:
+            kept.keep(model)
+        model.name_or_path = str(source)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -120,6 +132,10 @@ def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, de
     """A Base of a loaded model: no gradients, no dropout, a pad token that is not an end token, a chat template."""
     model.requires_grad_(False)
     model.eval()
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            # Else, on CPUs that know bf16, it repacks its weights for a kernel that rounds to it and has no gradients.
+            module.support_avx512bf16_for_cpu = False
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     stop_ids = end_tokens(model, tokenizer)

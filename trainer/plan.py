@@ -166,7 +166,8 @@ def plans(config: Plan, cards: Sequence[float]) -> list[Planned]:
     model, checkpoint = find_config(config.model)
     setup = Setup(model, config.quantize, config.shape, config.limit, exact=config.exact)
     stages = [stage_plans(config, setup, stage, [int(card * GIB) for card in cards]) for stage in config.stages]
-    size = footprint(setup, checkpoint, config.model, config.rank)
+    weights = stages[0][0].tightest.peak.parts[WEIGHTS]
+    size = footprint(setup, checkpoint, config.model, config.rank, weights)
     made = []
     for number, card in enumerate(cards):
         planned = Planned(replace(config, vram=card), [found[number] for found in stages], size)

@@ -10,6 +10,7 @@ from preferences.store import Store
 from trainer.experience import RatioOff
 from trainer.learner import UpdateRule
 from trainer.models import Base
+from trainer.optimizers import OptimizerName
 from trainer.policies import sampling_policies
 from trainer.ppo_trainer import PpoTrainer
 from trainer.runs import Run, as_json, check_free
@@ -95,6 +96,8 @@ class Ppo(Stage):
     """Scores are kept within this."""
     max_grad_norm: float = 1.0
     """Gradients of each role are scaled down to this norm."""
+    optimizer: OptimizerName = "adamw"
+    """AdamW with its states in 32 bits, in 8, or in 8 and paged: moved to the machine's memory when the card's runs out."""
     checkpointing: bool = False
     """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
     temperature: float = 0.8
@@ -169,7 +172,7 @@ class Ppo(Stage):
         weight = self.value_weight if self.value == "trunk" else 1.0
         return UpdateRule(
             self.epochs, self.minibatches, self.clip, self.dual_clip, self.value_clip, weight, self.max_grad_norm,
-            self.stop_kl, self.checkpointing, self.top_layers,
+            self.stop_kl, self.checkpointing, self.optimizer, self.top_layers,
         )  # fmt: skip
 
 

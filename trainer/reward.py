@@ -18,6 +18,7 @@ from trainer.elements import distinct
 from trainer.ensemble import Ensemble, averaged, member_role, normalised
 from trainer.models import Base
 from trainer.objective import Asked, Loss, SoftLabels, Ties
+from trainer.optimizers import OptimizerName
 from trainer.ranked import Ranked, context_length, data_hash, fitting, load_ranked
 from trainer.recheck import write_recheck
 from trainer.remarks import remarks, why_undecided
@@ -82,6 +83,8 @@ class Reward(Stage):
     """Training comparisons whose answers decide the zero and the unit of the scores, and the reported training accuracy."""
     max_length: int | None = None
     """Tokens that a prompt and an answer may have; comparisons with longer ones are left out; default the model's context."""
+    optimizer: OptimizerName = "adamw"
+    """AdamW with its states in 32 bits, in 8, or in 8 and paged: moved to the machine's memory when the card's runs out."""
     checkpointing: bool = False
     """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
     token_budget: int | None = None

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from trainer.batches import Example, micro_batches, widths
 from trainer.elements import Element, distinct, elements, flat_rows
 from trainer.objective import Objective
+from trainer.optimizers import optimizer_of
 from trainer.probe import fit_head
 from trainer.ranked import Ranked
 from trainer.roles import Roles, lora_config
@@ -65,7 +66,7 @@ class RewardTrainer:
         head = list(self.head.parameters())
         adapter = [p for p in self.roles.parameters(self.role) if all(p is not h for h in head)]
         groups = [(adapter, config.lr), (head, config.head_lr), (self.objective.parameters, TIE_LR)]
-        optimizer = torch.optim.AdamW([{"params": p, "lr": lr} for p, lr in groups if p], weight_decay=0.0)
+        optimizer = optimizer_of(config.optimizer, [{"params": p, "lr": lr} for p, lr in groups if p])
         batches = list(self.batches())
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda i: min(1, (i + 1) / 3) * (1 - i / max(1, len(batches)))

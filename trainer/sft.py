@@ -26,6 +26,7 @@ from preferences.exchange.checks import check_demonstration
 from preferences.exchange.reading import read_jsonl
 from preferences.store import Store
 from trainer.models import Base
+from trainer.optimizers import IN_TRANSFORMERS, OptimizerName
 from trainer.roles import lora_config, write_card
 from trainer.runs import Run, check_free
 from trainer.stage import Stage, check_name, open_study, register
@@ -53,6 +54,8 @@ class Sft(Stage):
     """LoRA scale times rank."""
     max_tokens: int = 1024
     """Demonstrations longer than this are cut; of an encoder-decoder, prompt and answer each."""
+    optimizer: OptimizerName = "adamw"
+    """AdamW with its states in 32 bits, in 8, or in 8 and paged: moved to the machine's memory when the card's runs out."""
     checkpointing: bool = False
     """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
     sample_next: bool = True
@@ -161,4 +164,5 @@ def arguments(config: Sft, base: Base) -> dict[str, Any]:
         save_strategy="no", report_to=[], seed=config.seed, gradient_checkpointing_kwargs={"use_reentrant": False},
         train_sampling_strategy="group_by_length", use_cpu=base.device.type == "cpu", bf16=False, fp16=False,
         gradient_checkpointing=config.checkpointing, disable_tqdm=True, dataloader_pin_memory=False, max_grad_norm=1.0,
+        optim=IN_TRANSFORMERS[config.optimizer],
     )  # fmt: skip

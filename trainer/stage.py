@@ -15,6 +15,7 @@ from preferences.records import Policy, PolicyKind, Study, content_id
 from preferences.store import Store
 from trainer.embedded import EMBEDDED, cache_folder
 from trainer.models import Base, Quantization, default_device, load_base
+from trainer.perplexity import said_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,10 @@ def open_base(stage: Stage) -> Base:
     """The base model of a command's options, with the random generators seeded."""
     torch.manual_seed(stage.seed)
     quantization: Quantization | None = stage.quantize
-    return load_base(stage.model, quantization)
+    base = load_base(stage.model, quantization)
+    if base.quantization != "none":
+        print(said_of(base), file=sys.stderr)
+    return base
 
 
 def default_device_name() -> str:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.trainer.make import EXAMPLES, close, with_adapters
-from trainer.lora import LoraLinear, fuses, linear
+from trainer.lora import LoraLinear, adapter_delta, fuses, linear
 from trainer.models import Base, load_base
 
 
@@ -50,8 +50,7 @@ def test_only_plain_layers_of_one_precision_are_fused(base: Base, llama_folder: 
     assert roles.names == {"policy"}
 
 
-def test_an_adapter_of_another_precision_is_used_in_its_own(base: Base) -> None:
-    """16-bit adapters on a 32-bit base, say: the delta is computed in theirs and added in the base's."""
+def test_a_16_bit_adapter_works_on_a_32_bit_base(base: Base) -> None:
     roles = with_adapters(base, "policy")
     batch = roles.collate(EXAMPLES)
     with torch.no_grad(), roles.routed("policy"):
@@ -62,6 +61,24 @@ def test_an_adapter_of_another_precision_is_used_in_its_own(base: Base) -> None:
     assert half.dtype == full.dtype == torch.float32
     assert not half.equal(full)
     assert close(half, full, 0.05)
+
+
+def test_32_bit_adapters_are_masters_of_16_bit_ones(base: Base) -> None:
+    """On a base that computes in 16 bits: nothing of the size of the input is kept in 32, and gradients come in 32."""
+    layer = with_adapters(base, "policy").base.model.model.layers[0].self_attn.q_proj
+    a, b = layer.lora_A["policy"].weight, layer.lora_B["policy"].weight
+    x = torch.randn(3, 5, 64)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        half = adapter_delta(layer, "policy", x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert not [tensor for tensor in kept if tensor.dtype == torch.float32 and tensor.numel() >= x.numel()]
+    whole = adapter_delta(layer, "policy", x)
+    for found, expected in zip(
+        torch.autograd.grad(half.float().sum(), (a, b)), torch.autograd.grad(whole.sum(), (a, b)), strict=True
+    ):
+        assert found.dtype == torch.float32
+        assert close(found, expected, 0.05)
 
 
 @pytest.mark.parametrize("rows", [1, 64, 65])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import bitsandbytes as bnb
 import pytest
 import torch
 
@@ -153,3 +154,16 @@ def test_so_are_an_empty_folder_an_odd_one_and_a_broken_one(llama_folder: Path, 
         with pytest.raises(UnknownModel) as error:
             load_base(str(folder))
         assert is_one_sentence(str(error.value))
+
+
+def test_4_bit_layers_keep_their_gradients_on_every_cpu(llama_folder: Path) -> None:
+    """Also on those that compute in bf16, where bitsandbytes would choose a kernel without them."""
+    base = load_base(str(llama_folder), "nf4")
+    layers = [module for module in base.model.modules() if isinstance(module, bnb.nn.Linear4bit)]
+    with torch.no_grad():
+        base.model(input_ids=torch.tensor([[5, 6, 7]]))
+    assert layers and not any(getattr(layer.weight.quant_state, "packing_format_for_cpu", False) for layer in layers)
+    x = torch.randn(2, layers[0].in_features, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layers[0](x).sum(), x)
+    weight = bnb.functional.dequantize_4bit(layers[0].weight.data, layers[0].weight.quant_state)
+    torch.testing.assert_close(gradient, weight.sum(0).expand(2, -1))

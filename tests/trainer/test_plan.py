@@ -34,8 +34,18 @@ def planned_json(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, ob
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_known_model_has_the_published_number_of_parameters(name: str) -> None:
     config, checkpoint = find_config(name)
-    size = footprint(Setup(config, "none", Shape(8, 8, 1)), checkpoint, name, 16)
+    size = footprint(Setup(config, "none", Shape(8, 8, 1)), checkpoint, name, 16, 0)
     assert size.parameters / 1e9 == pytest.approx(KNOWN[name].billions, rel=0.01)
+
+
+def test_a_large_quantised_base_takes_disk_a_second_time() -> None:
+    config, checkpoint = find_config("gpt-neox-20b")
+    weights, small = 12 * 2**30, 2**29
+    plain, kept, quick = (
+        footprint(Setup(config, quantize, Shape(8, 8, 1)), checkpoint, "gpt-neox-20b", 16, size)
+        for quantize, size in (("none", weights), ("nf4", weights), ("nf4", small))
+    )
+    assert kept.disk == pytest.approx(plain.disk + 12) and quick.disk == plain.disk
 
 
 def test_a_model_is_known_by_its_hub_id_too() -> None:

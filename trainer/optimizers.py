@@ -1,0 +1,26 @@
+"""AdamW with its states in 32 or in 8 bits."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import bitsandbytes as bnb
+import torch
+
+OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit"]
+
+IN_TRANSFORMERS: dict[str, str] = {
+    "adamw": "adamw_torch", "adamw-8bit": "adamw_bnb_8bit", "paged-adamw-8bit": "paged_adamw_8bit",
+}  # fmt: skip
+
+
+def optimizer_of(name: OptimizerName, groups: Iterable[dict[str, Any]], eps: float = 1e-8) -> torch.optim.Optimizer:
+    """AdamW (arXiv 1711.05101) without weight decay over groups of parameters with their learning rates.
+
+    In 8 bits its two states take 2 bytes a parameter instead of 8 (arXiv 2110.02861; tensors below 4096 elements stay in 32
+    bits); paged ones move to the machine's memory when the card's runs out.
+    """
+    if name == "adamw":
+        return torch.optim.AdamW(groups, eps=eps, weight_decay=0.0)
+    kind = bnb.optim.PagedAdamW8bit if name == "paged-adamw-8bit" else bnb.optim.AdamW8bit
+    made: torch.optim.Optimizer = kind(groups, eps=eps, weight_decay=0.0)
+    return made
