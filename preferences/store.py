@@ -37,7 +37,7 @@ from preferences.tables.studies import Studies
 from preferences.tables.work import Work
 
 BUSY_SECONDS = 30
-CACHE_KB, SNAPSHOT_KB = 2000, 160000  # of a connection's page cache: as SQLite has it, and while it reads a snapshot
+CACHE_KB, SNAPSHOT_KB = 2000, 80000  # of a connection's page cache: as SQLite has it, and while it reads a snapshot
 SMALLEST_PAGE = 512  # bytes: no SQLite database that holds anything is smaller
 
 

@@ -1,10 +1,11 @@
-"""What an export holds, counted: for its card."""
+"""What an export holds, in bulk; and counted, for its card."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from preferences.records import LABELS
-from preferences.tables.table import Table
+from preferences.tables.bulk import Bulk, Column
 
 RANKED = (
     "WITH ranked AS (SELECT r.id, r.comparison, r.annotator, r.guideline, c.prompt, p.split, p.source, p.language, "
@@ -16,7 +17,7 @@ RANKED = (
 )
 
 
-class Exported(Table):
+class Exported(Bulk):
     """Read only; each takes the study's id, a split (None for all) and whether simulated annotators count."""
 
     def counts(self, study: str, split: str | None, simulated: bool) -> list[dict[str, Any]]:
@@ -58,37 +59,40 @@ class Exported(Table):
         )
         return self._rows(sql, study, split, simulated)
 
-    def prompts(self, idents: list[str]) -> list[tuple[Any, ...]]:
-        """(comparison, split, source, language, tags, messages) for each of those comparisons, in that order."""
-        sql = (
-            "SELECT c.id, p.split, p.source, p.language, p.tags, p.messages FROM json_each(?) AS wanted "
-            "CROSS JOIN comparisons AS c ON c.id = wanted.value CROSS JOIN prompts AS p ON p.id = c.prompt"
-        )
-        return list(self.store.db.execute(sql, [json.dumps(idents)]))
+    def prompts(self, idents: Sequence[str]) -> list[Column]:
+        """split, source, language, tags and messages of the prompt of each of those comparisons."""
+        sql = "FROM json_each(?) AS wanted CROSS JOIN comparisons AS c ON c.id = wanted.value"
+        number, prompt = self.columns(["wanted.key", "c.prompt"], sql, json.dumps(idents))
+        assert number == list(range(len(idents))), "SQLite takes json_each in its order."
+        return self.stored("prompts", ["split", "source", "language", "tags", "messages"], prompt)
 
-    def responses(self, idents: list[str]) -> list[tuple[Any, ...]]:
-        """(number, response, the item shown for it, text, policy, and its sampling) of each response.
-
-        `number`: of the comparison among those; in that order, and the record's own.
+    def members(self, idents: Sequence[str]) -> list[Column]:
+        """Of each response of those comparisons: the comparison's number among them, the response, the item that it is shown
+        as, None for itself. In the order of the comparisons, and the record's own.
         """
-        sql = (
-            "SELECT wanted.key, cr.response, cr.same_as, t.text, s.policy, s.seed, s.sample_index, s.temperature, "
-            "s.top_p, s.max_new_tokens, s.finish_reason, s.tokens, s.template_hash FROM json_each(?) AS wanted "
-            "CROSS JOIN comparison_responses AS cr ON cr.comparison = wanted.value "
-            "CROSS JOIN responses AS s ON s.id = cr.response CROSS JOIN texts AS t ON t.id = s.text"
-        )
-        return list(self.store.db.execute(sql, [json.dumps(idents)]))
+        names = ["wanted.key", "cr.response", "nullif(cr.same_as, cr.response)"]
+        sql = "FROM json_each(?) AS wanted CROSS JOIN comparison_responses AS cr ON cr.comparison = wanted.value"
+        return self.columns(names, sql, json.dumps(idents))
 
-    def rankings(self, idents: list[str], simulated: bool) -> list[tuple[Any, ...]]:
+    def responses(self, idents: Sequence[str]) -> list[Column]:
+        """text, policy and sampling of those responses."""
+        names = [
+            "text", "policy", "seed", "sample_index", "REAL(temperature)", "REAL(top_p)", "max_new_tokens", "finish_reason",
+            "tokens", "template_hash",
+        ]  # fmt: skip
+        text, *rest = self.stored("responses", names, idents)
+        return [*self.stored("texts", ["text"], text), *rest]
+
+    def rankings(self, idents: Sequence[str], simulated: bool) -> list[tuple[Any, ...]]:
         """(number of the comparison, annotator, tiers, shown, ...) of each current label and each verdict that nobody
         could rank it; by number, oldest first.
         """
         sql = (
             "SELECT wanted.key, r.annotator, r.tiers, r.shown, r.mode, r.strengths, r.flags, r.verdict, r.ratings, "
             "r.reason, r.rewrite, r.rewrite_of, r.active_ms, r.created FROM json_each(?) AS wanted "
-            "CROSS JOIN current_rankings AS r ON r.comparison = wanted.value "
-            "JOIN annotators AS a ON a.id = r.annotator WHERE (r.kind = 'ranking' OR r.verdict != '') "
-            f"AND r.purpose IN {LABELS} AND (? OR NOT a.simulated) ORDER BY wanted.key, r.line"
+            "CROSS JOIN current_rankings AS r ON r.comparison = wanted.value WHERE (r.kind = 'ranking' OR r.verdict != '') "
+            f"AND r.purpose IN {LABELS} AND (? OR r.annotator NOT IN (SELECT id FROM annotators WHERE simulated)) "
+            "ORDER BY wanted.key, r.line"
         )
         return list(self.store.db.execute(sql, [json.dumps(idents), int(simulated)]))
 
