@@ -26,6 +26,7 @@ CLOSED: dict[str, Any] = {
     "allowed_paths": [],
     "app_kwargs": {"docs_url": None, "redoc_url": None, "openapi_url": None},
 }
+QUEUE_SECONDS = 0.5  # no event goes through Gradio's queue, which would else look for one a thousand times a second
 SESSIONS_KEPT = 500  # each browser tab costs Gradio about 75 KB
 
 
@@ -40,6 +41,7 @@ def build_app(store: Store, settings: Settings | None = None, rendering: Renderi
     app = build_api(store, settings or Settings(), pages, events, rendering)
     for path, blocks in mounts.items():
         blocks.state_session_capacity = SESSIONS_KEPT
+        blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = QUEUE_SECONDS
         with warnings.catch_warnings():
             # Said of every mounted app with several pages, also of one that did not ask for SSR.
             warnings.filterwarnings("ignore", message="SSR mode is not supported")

@@ -3,17 +3,21 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Client
 from starlette.types import Message, Receive, Scope, Send
 
 from labeler.security import CSP, RequestGuard
 from labeler.settings import Settings
 from labeler.web import build_api
 from preferences.store import Store
-from tests.labeler.conftest import SECRETS, log_in
+from tests.labeler.browser import labeler
+from tests.labeler.conftest import PASSWORD, SECRETS, add_account, log_in
 
 PAGE = {"accept": "text/html,application/xhtml+xml"}
 
@@ -214,3 +218,23 @@ def test_a_session_survives_a_restart(store: Store, as_account: Callable[[str], 
     before = as_account("ann")
     with TestClient(build_api(store, Settings(), {}), cookies=before.cookies) as after:
         assert after.get("/api/me").json()["name"] == "ann"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads how often a process woke up from /proc")
+def test_a_server_that_nobody_asks_rests(tmp_path: Path) -> None:
+    """Gradio's queues look for work a thousand times a second; ours have none."""
+    with labeler(tmp_path) as server, Client(base_url=server.url) as browser:
+        add_account(server.store, "ada")
+        browser.post("/login", data={"name": "ada", "password": PASSWORD})
+        assert browser.get("/app/annotate", headers=PAGE).status_code == 200  # Gradio begins with the first page
+        time.sleep(1)
+        assert server.process is not None
+        before = wake_ups(server.process.pid)
+        time.sleep(2)
+        assert wake_ups(server.process.pid) - before < 200
+
+
+def wake_ups(pid: int) -> int:
+    """How often a process's first thread has waited for something."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[0])
