@@ -8,6 +8,8 @@ from typing import Any
 from preferences.tables.table import Table
 
 PIECE = 4000  # rows that are read at once
+REAL = "REAL("
+DIGITS = 20  # with its sign, its point and the zeros in front
 
 Column = Sequence[Any]
 
@@ -16,10 +18,17 @@ class Bulk(Table):
     """Reads columns, each as one JSON array: SQLite makes it whole, without Python's lock, while other threads go on."""
 
     def columns(self, names: Sequence[str], rest: str, *parameters: Any) -> list[Column]:
-        """The columns of "SELECT names rest", in one order. Those named REAL(...) are finite and keep all their digits."""
+        """The columns of "SELECT names rest", in one order; those of finite REAL numbers are named REAL(...)."""
         arrays = ", ".join(_array(name) for name in names)
         row = self.store.db.conn.execute(f"SELECT {arrays} {rest}", parameters).fetchone()
-        return [json.loads(array) if array else [] for array in row]
+        return [
+            self._column(name, rest, parameters) if name.startswith(REAL) and _is_long(array) else json.loads(array)
+            for name, array in zip(names, row, strict=True)
+        ]
+
+    def _column(self, name: str, rest: str, parameters: Sequence[Any]) -> Column:
+        """Row by row: numbers of many digits come out of SQLite's texts for them off by the last bit, now and then."""
+        return [value for (value,) in self.store.db.conn.execute(f"SELECT {name[len(REAL) : -1]} {rest}", parameters)]
 
     def stored(self, table: str, names: Sequence[str], idents: Sequence[str]) -> list[Column]:
         """The columns of the rows of those ids, in that order."""
@@ -49,10 +58,15 @@ class Bulk(Table):
 
 
 def _array(name: str) -> str:
-    """SQL for a JSON array of the column. JSON alone would round a REAL to 15 digits; `quote` gives as many as it takes."""
-    if name.startswith("REAL("):
-        return f"'[' || group_concat(quote({name[5:-1]})) || ']'"
+    """SQL for a JSON array of the column. JSON alone would round a REAL to 15 digits, unlike `quote`."""
+    if name.startswith(REAL):
+        return f"'[' || coalesce(group_concat(quote({name[len(REAL) : -1]})), '') || ']'"
     return f"json_group_array({name})"
+
+
+def _is_long(numbers: str) -> bool:
+    """Whether a number in the array has more digits than can be relied on, or an exponent."""
+    return "e" in numbers or max(map(len, numbers.split(","))) > DIGITS
 
 
 def _picked(column: Column, order: Sequence[int]) -> Column:
