@@ -298,6 +298,12 @@ def m008_order_of_storing(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m009_repeats_in_order(db: Database) -> None:
+    # The next repeat is read off it; each task would look up all of the annotator's otherwise.
+    db.execute("CREATE INDEX repeats_in_order ON repeats_due (annotator, after, comparison)")
+
+
 def unknown_migrations(db: Database) -> set[str]:
     """Names applied to `db` that this version does not know: the mark of a newer version."""
     known = {migration.name for migration in migrations.pending(Database(memory=True))}

@@ -293,7 +293,7 @@ class Candidate:
 class Offer:
     """All that an annotator could be given next.
 
-    `repeats`: what they ranked long enough ago to be asked again, oldest first; `golds`: gold that they have not seen;
+    `repeats`: what they ranked long enough ago to be asked again; `golds`: gold that they have not seen;
     `qualifying`: whether they rank that first; `gold_share`: else the share of their tasks that is gold; `done`: how much
     they have ranked in the study.
     """

@@ -42,8 +42,8 @@ def candidates_sql(simulated: bool) -> str:
 
     def part(index: str, which: str) -> str:
         return (
-            f"SELECT * FROM (SELECT c.id AS comparison, p.split, c.priority, c.{labels} AS labels, c.created,"
-            f" iif(c.{labels} < c.wanted, 'label', 'adjudication') AS purpose, coalesce(held.leases, 0) AS leases,"
+            f"SELECT * FROM (SELECT c.id AS comparison, p.split, c.priority, c.{labels} AS labels,"
+            f" coalesce(held.leases, 0) AS leases, c.created, iif(c.{labels} < c.wanted, 'label', 'adjudication') AS purpose,"
             f" c.rowid AS line FROM comparisons AS c INDEXED BY {index} LEFT JOIN held ON held.comparison = c.id"
             f" CROSS JOIN prompts AS p ON p.id = c.prompt WHERE c.study = :study AND {which} AND {labels} < {most}"
             f" AND {labels} + coalesce(held.leases, 0) < {most}"
@@ -56,7 +56,7 @@ def candidates_sql(simulated: bool) -> str:
     parts = [part("comparisons_asked_by", "asked_by = :annotator")]
     parts += [part(index, f"({labels} > 0) = {begun} AND asked_by IS NULL") for begun in (1, 0)]
     return (
-        f"WITH held AS MATERIALIZED ({held}) SELECT comparison, split, priority, labels, created, purpose, leases"
+        f"WITH held AS MATERIALIZED ({held}) SELECT comparison, split, priority, labels, leases, created, purpose"
         f" FROM ({' UNION ALL '.join(parts)}) ORDER BY priority DESC, created, line LIMIT :limit"
     )
 
@@ -87,7 +87,7 @@ class Supply(Table):
             "study": study.id, "annotator": annotator.id if annotator else "", "now": self.store.clock(), "limit": limit,
             "window": WINDOW, **tastes(annotator),
         }  # fmt: skip
-        return [Candidate(**row) for row in self.store.db.query(sql, parameters)]
+        return [Candidate(*row) for row in self.store.db.conn.execute(sql, parameters)]
 
     def waiting(self, study: Study) -> int:
         """How many comparisons still want a person's label and are not in enough hands."""
@@ -175,15 +175,15 @@ class Supply(Table):
         return self.number(sql, annotator.id, midnight(self.store.clock()), study.id)
 
     def repeats_due(self, study: Study, annotator: Annotator, done: int) -> list[str]:
-        """What the annotator ranked long enough ago and is asked again, the longest due first."""
+        """What the annotator ranked long enough ago and is asked again: the longest due, if any."""
         sql = (
-            "SELECT d.comparison FROM repeats_due AS d JOIN comparisons AS c ON c.id = d.comparison "
-            "WHERE d.annotator = :annotator AND d.after <= :done AND c.study = :study AND NOT EXISTS "
+            "SELECT d.comparison FROM repeats_due AS d INDEXED BY repeats_in_order CROSS JOIN comparisons AS c "
+            "ON c.id = d.comparison WHERE d.annotator = :annotator AND d.after <= :done AND c.study = :study AND NOT EXISTS "
             "(SELECT 1 FROM leases AS l WHERE l.comparison = d.comparison AND l.annotator = :annotator "
-            f" AND {OPEN_LEASE}) ORDER BY d.after, d.comparison"
+            f" AND {OPEN_LEASE}) ORDER BY d.after, d.comparison LIMIT 1"
         )
         parameters = {"annotator": annotator.id, "study": study.id, "done": done, "now": self.store.clock()}
-        return [row["comparison"] for row in self.store.db.query(sql, parameters)]
+        return [comparison for (comparison,) in self.store.db.conn.execute(sql, parameters)]
 
     def golds_unseen(self, study: Study, annotator: Annotator, plan: Plan) -> tuple[list[str], list[str]]:
         """Gold that the annotator has not ranked: what is left of the qualification, and what comes unnoticed later."""
@@ -204,4 +204,4 @@ class Supply(Table):
             f"AND l.annotator = :annotator AND {OPEN_LEASE}) AS seen FROM golds AS g WHERE g.study = :study"
         )
         parameters = {"annotator": annotator.id, "study": study.id, "now": self.store.clock()}
-        return {row["comparison"]: row["seen"] for row in self.store.db.query(sql, parameters)}
+        return dict(self.store.db.conn.execute(sql, parameters).fetchall())
