@@ -212,7 +212,7 @@ async def annotate(browser: Browser, crowd: Crowd, draw: random.Random, ends: fl
     """One annotator, from the first comparison until the time is over."""
     with contextlib.suppress(Over):
         try:
-            await pause(draw.random() * think_time, ends)
+            await until(time.monotonic() + draw.random() * think_time, ends)
             status, content = await browser.call("/api/next")
             page = json.loads(content)
             while True:
@@ -225,30 +225,29 @@ async def annotate(browser: Browser, crowd: Crowd, draw: random.Random, ends: fl
             crowd.errors.append(repr(error))
 
 
-async def pause(seconds: float, ends: float) -> None:
-    """Think for so long. Raises Over if the time is over before."""
-    left = ends - time.monotonic()
-    await asyncio.sleep(min(seconds, max(left, 0.0)))
-    if seconds >= left:
+async def until(when: float, ends: float) -> None:
+    """Wait till that moment of the monotonic clock. Raises Over if the time is over before."""
+    await asyncio.sleep(max(min(when, ends) - time.monotonic(), 0.0))
+    if when >= ends:
         raise Over
 
 
 async def rank(
     browser: Browser, crowd: Crowd, draw: random.Random, task: dict[str, Any], ends: float, think_time: float
 ) -> tuple[int, bytes]:
-    """Look ahead, think, place one response after the other, submit; the reply."""
+    """Look ahead, think, place one response after the other, submit; the reply. Nobody stops thinking for a call."""
     ids = [response["id"] for response in task["responses"]]
     draw.shuffle(ids)
     lease = {"comparison": task["comparison"], "lease": task["lease"]}
-    thinking = draw.expovariate(1 / think_time)
+    seen, thinking = time.monotonic(), draw.expovariate(1 / think_time)
     calls: list[tuple[str, dict[str, Any] | None]] = [("/api/ahead", None)]
     calls += [("/api/draft", {**lease, "tiers": [[item] for item in ids[:placed]]}) for placed in range(1, DRAFTS + 1)]
-    for path, body in calls:
+    for step, (path, body) in enumerate(calls, start=1):
         status, content = await browser.call(path, body)
         if status != 200:
             crowd.errors.append(f"{path} {status}: {content[:200]!r}")
         crowd.drafts += body is not None
-        await pause(thinking / len(calls), ends)
+        await until(seen + thinking * step / len(calls), ends)
     answer = {**lease, "nonce": random_id(), "tiers": [[item] for item in ids], "active_ms": round(1000 * thinking)}
     begun = time.perf_counter()
     status, content = await browser.call("/api/submit", answer)
