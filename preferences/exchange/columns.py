@@ -27,7 +27,7 @@ COUNTED = range(9)  # the numbers of a record's responses
 class Members:
     """The responses of some comparisons, one after the other; those of comparison c are starts[c]:starts[c + 1].
 
-    `response`: their ids; `shown`: the item that each is shown as, None for itself. `numbers`: of each comparison, a response
+    `response`: their ids; `shown`: the item that each is shown as, "" for itself. `numbers`: of each comparison, a response
     -> its number in the record.
     """
 
@@ -152,10 +152,10 @@ def response_struct(source: Source, members: Members, responses: list[Column]) -
     """Every response, in the record's own order, and where it came from."""
     texts, policy, *sampling = responses
     name = {ident: policy.name for ident, policy in source.policies.items()}
-    same_as: Column = members.shown
-    if any(same_as):
+    same_as: Column = [None] * len(policy)
+    if any(members.shown):
         same_as = [
-            None if item is None else number[item]
+            number[item] if item else None
             for number, (start, end) in zip(members.numbers, pairwise(members.starts), strict=True)
             for item in members.shown[start:end]
         ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from preferences.records import LABELS
-from preferences.tables.bulk import Bulk, Column
+from preferences.tables.bulk import Bulk, Column, Name
 
 RANKED = (
     "WITH ranked AS (SELECT r.id, r.comparison, r.annotator, r.guideline, c.prompt, p.split, p.source, p.language, "
@@ -15,6 +15,11 @@ RANKED = (
     "AND (:split IS NULL OR p.split = :split) "
     "AND (:simulated OR NOT a.simulated)) "
 )
+
+SAMPLING: list[Name] = [
+    ("seed", int), ("sample_index", int), ("temperature", float), ("top_p", float), ("max_new_tokens", int),
+    ("finish_reason", str), ("tokens", int), ("template_hash", str),
+]  # fmt: skip
 
 
 class Exported(Bulk):
@@ -62,26 +67,22 @@ class Exported(Bulk):
     def prompts(self, idents: Sequence[str]) -> list[Column]:
         """split, source, language, tags and messages of the prompt of each of those comparisons."""
         sql = "FROM json_each(?) AS wanted CROSS JOIN comparisons AS c ON c.id = wanted.value"
-        number, prompt = self.columns(["wanted.key", "c.prompt"], sql, json.dumps(idents))
+        number, prompt = self.columns([("wanted.key", int), ("c.prompt", str)], sql, json.dumps(idents))
         assert number == list(range(len(idents))), "SQLite takes json_each in its order."
-        return self.stored("prompts", ["split", "source", "language", "tags", "messages"], prompt)
+        return self.stored("prompts", texts("split", "source", "language", "tags", "messages"), prompt)
 
     def members(self, idents: Sequence[str]) -> list[Column]:
         """Of each response of those comparisons: the comparison's number among them, the response, the item that it is shown
-        as, None for itself. In the order of the comparisons, and the record's own.
+        as, "" for itself. In the order of the comparisons, and the record's own.
         """
-        names = ["wanted.key", "cr.response", "nullif(cr.same_as, cr.response)"]
+        names = [("wanted.key", int), *texts("cr.response", "iif(cr.same_as = cr.response, '', cr.same_as)")]
         sql = "FROM json_each(?) AS wanted CROSS JOIN comparison_responses AS cr ON cr.comparison = wanted.value"
         return self.columns(names, sql, json.dumps(idents))
 
     def responses(self, idents: Sequence[str]) -> list[Column]:
         """text, policy and sampling of those responses."""
-        names = [
-            "text", "policy", "seed", "sample_index", "REAL(temperature)", "REAL(top_p)", "max_new_tokens", "finish_reason",
-            "tokens", "template_hash",
-        ]  # fmt: skip
-        text, *rest = self.stored("responses", names, idents)
-        return [*self.stored("texts", ["text"], text), *rest]
+        text, *rest = self.stored("responses", [*texts("text", "policy"), *SAMPLING], idents)
+        return [*self.stored("texts", texts("text"), text), *rest]
 
     def rankings(self, idents: Sequence[str], simulated: bool) -> list[tuple[Any, ...]]:
         """(number of the comparison, annotator, tiers, shown, ...) of each current label and each verdict that nobody
@@ -98,3 +99,8 @@ class Exported(Bulk):
 
     def _rows(self, sql: str, study: str, split: str | None, simulated: bool) -> list[dict[str, Any]]:
         return list(self.store.db.query(sql, {"study": study, "split": split, "simulated": int(simulated)}))
+
+
+def texts(*names: str) -> list[Name]:
+    """Columns that hold texts."""
+    return [(name, str) for name in names]
