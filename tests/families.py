@@ -16,6 +16,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "t5": {**t5(128, 256, 2, 4, 32, "gated-gelu"), "vocab_size": VOCABULARY, "tie_word_embeddings": True},
     "opt": {**opt(128, 3, 4), "vocab_size": VOCABULARY},
     "llama": llama("llama", 128, 256, 3, 4, 2, VOCABULARY, False),
+    "smollm2": llama("llama", 128, 256, 3, 4, 2, VOCABULARY, True),
+    "smollm3": llama("smollm3", 128, 256, 4, 4, 2, VOCABULARY, True),
     "qwen3": llama("qwen3", 128, 256, 3, 4, 2, VOCABULARY, True, head_dim=32),
     "mistral": llama("mistral", 128, 256, 3, 4, 2, VOCABULARY, False, sliding_window=None),
     "gemma3_text": llama("gemma3_text", 128, 256, 6, 4, 1, VOCABULARY, True, head_dim=32, sliding_window=64),
