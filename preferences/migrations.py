@@ -304,6 +304,11 @@ def m009_repeats_in_order(db: Database) -> None:
     db.execute("CREATE INDEX repeats_in_order ON repeats_due (annotator, after, comparison)")
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m010_remarks_done(db: Database) -> None:
+    db.execute("ALTER TABLE remarks ADD COLUMN done REAL")
+
+
 def unknown_migrations(db: Database) -> set[str]:
     """Names applied to `db` that this version does not know: the mark of a newer version."""
     known = {migration.name for migration in migrations.pending(Database(memory=True))}

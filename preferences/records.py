@@ -235,7 +235,7 @@ class ConsentText:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What an annotator tells the owner of a study; `comparison`: about which one, or None."""
+    """What an annotator tells the owner of a study; `comparison`: about which one, or None; `done`: since when, or None."""
 
     id: str
     study: str
@@ -243,6 +243,7 @@ class Remark:
     comparison: str | None
     text: str
     created: float
+    done: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

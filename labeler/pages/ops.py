@@ -1,20 +1,16 @@
 """Administration, for admins alone: who may log in, how far each study is, which policies answer its prompts."""
 
 from collections import Counter
-from datetime import datetime
 from types import MethodType
 
 import gradio as gr
 
 from labeler.accounts import require
 from labeler.pages.header import Header
-from labeler.past import excerpt
 from preferences.store import Store
 
 PEOPLE = ["Name", "Role", "Simulated", "Active", "Rankings"]
 STUDIES = ["Study", "Status", "K", "Comparisons", "Rankings", "Waiting"]
-MESSAGES = ["When", "Study", "From", "About", "Message"]
-NEWEST, EXCERPT = 200, 120
 POLICIES = ["Study", "Policy", "Kind", "Base", "Quantization"]
 
 
@@ -24,12 +20,7 @@ def build_ops(store: Store) -> gr.Blocks:
         Header()
         gr.Markdown("# Administration")
         tables = []
-        titles = {
-            "People": PEOPLE,
-            "Studies": STUDIES,
-            "Sampling policies": POLICIES,
-            "Messages of annotators": MESSAGES,
-        }
+        titles = {"People": PEOPLE, "Studies": STUDIES, "Sampling policies": POLICIES}
         for title, columns in titles.items():
             gr.Markdown(f"## {title}")
             tables.append(
@@ -38,7 +29,7 @@ def build_ops(store: Store) -> gr.Blocks:
                 )
             )
         quiet = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-        for handler, table in zip((people, studies, policies, messages), tables, strict=True):
+        for handler, table in zip((people, studies, policies), tables, strict=True):
             ops.load(MethodType(handler, store), None, table, **quiet)
     return ops
 
@@ -78,27 +69,6 @@ def policies(store: Store, request: gr.Request) -> list[list[str]]:
         for study in store.studies.all()
         for policy in store.studies.sampling_policies(study)
     ]
-
-
-def messages(store: Store, request: gr.Request) -> list[list[str]]:
-    """What annotators wrote to the owner, newest first, with the prompt that it is about."""
-    require(store, request.username, "admin")
-    names = {account.id: account.name for account in store.annotators.all()}
-    studies_by_id = {study.id: study.name for study in store.studies.all()}
-    return [
-        [
-            datetime.fromtimestamp(remark.created).strftime("%Y-%m-%d %H:%M"), studies_by_id[remark.study],
-            names[remark.annotator], about(store, remark.comparison), remark.text,
-        ]
-        for remark in store.remarks.all()[:NEWEST]
-    ]  # fmt: skip
-
-
-def about(store: Store, comparison: str | None) -> str:
-    """The beginning of a comparison's prompt, and its id."""
-    if comparison is None:
-        return ""
-    return f"{excerpt(store.prompts.of_comparison(comparison), EXCERPT)} ({comparison})"
 
 
 def yes(value: bool) -> str:

@@ -40,48 +40,55 @@ PAIRS = {"pairs_apart": "put apart", "pairs_tied": "tied", "pairs_unsaid": "not 
 
 
 def build(store: Store, chosen: gr.Dropdown) -> None:
-    """Draw the section into the Gradio context; `chosen`: where a study is chosen by its name."""
-    gr.Markdown("Of the chosen study; of all studies while none is chosen.")
-    compute = gr.Button("Compute the statistics", size="sm")
-    with gr.Column(visible=False) as found:
-        gr.Markdown("Intervals are over prompts; what each number means is in docs/statistics.md.")
-        tables = [
-            gr.Dataframe(
-                headers=columns,
-                datatype="str",
-                interactive=False,
-                label=label,
-                buttons=[],
-                wrap=True,
-                column_widths=widths,
-                max_height=700,
+    """Draw the tab into the Gradio context; `chosen`: where a study is chosen by its name."""
+    with gr.Tab("Quality"):
+        gr.Markdown("Of the chosen study; of all studies while none is chosen.")
+        compute = gr.Button("Compute the statistics", size="sm")
+        with gr.Column(visible=False) as found:
+            gr.Markdown("Intervals are over prompts; what each number means is in docs/statistics.md.")
+            tables = [
+                gr.Dataframe(
+                    headers=columns,
+                    datatype="str",
+                    interactive=False,
+                    label=label,
+                    buttons=[],
+                    wrap=True,
+                    column_widths=widths,
+                    max_height=700,
+                )
+                for label, columns, widths in (
+                    ("Agreement", STATISTICS, ["220px", "340px", "160px", "80px"]),
+                    ("Annotators", ANNOTATORS, ["140px", "100px", "230px", "230px", "100px", "140px", "90px"]),
+                    ("Strengths", MODELS, ["180px", "180px", "160px", "240px", "100px"]),
+                )
+            ]
+            plots = [
+                gr.BarPlot(
+                    x="kind",
+                    y=y,
+                    title=title,
+                    sort=list(names.values()),
+                    y_axis_format="d",
+                    x_label_angle=-30,
+                    height=240,
+                    buttons=[],
+                )
+                for y, title, names in (("answers", "Answers", RANKINGS), ("pairs", "Pairs of responses", PAIRS))
+            ]
+            place = gr.BarPlot(
+                x="shown", y="ranked best", title="How often ranked best, by place shown", height=240, buttons=[]
             )
-            for label, columns, widths in (
-                ("Agreement", STATISTICS, ["220px", "340px", "160px", "80px"]),
-                ("Annotators", ANNOTATORS, ["140px", "100px", "230px", "230px", "100px", "140px", "90px"]),
-                ("Strengths", MODELS, ["180px", "180px", "160px", "240px", "100px"]),
-            )
-        ]
-        plots = [
-            gr.BarPlot(
-                x="kind",
-                y=y,
-                title=title,
-                sort=list(names.values()),
+            days = gr.BarPlot(
+                x="day",
+                y="rankings",
+                title="Rankings a day",
                 y_axis_format="d",
-                x_label_angle=-30,
+                x_label_angle=-60,
                 height=240,
                 buttons=[],
             )
-            for y, title, names in (("answers", "Answers", RANKINGS), ("pairs", "Pairs of responses", PAIRS))
-        ]
-        place = gr.BarPlot(
-            x="shown", y="ranked best", title="How often ranked best, by place shown", height=240, buttons=[]
-        )
-        days = gr.BarPlot(
-            x="day", y="rankings", title="Rankings a day", y_axis_format="d", x_label_angle=-60, height=240, buttons=[]
-        )
-        weeks = gr.LinePlot(x="week", y="agreement", title="Pairwise agreement by week", height=240, buttons=[])
+            weeks = gr.LinePlot(x="week", y="agreement", title="Pairwise agreement by week", height=240, buttons=[])
     compute.click(
         MethodType(quality, store), chosen, [found, *tables, *plots, place, days, weeks],
         queue=False, api_visibility="private", show_progress="minimal",

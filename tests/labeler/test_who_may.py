@@ -182,6 +182,10 @@ EVENTS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
                 "include_annotator",
                 "invite_people",
                 "quality",
+                "messages",
+                "message",
+                "message_done",
+                "message_open",
             )
         ],
         (False, False, True),
@@ -189,7 +193,6 @@ EVENTS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
     ("/ops", "people"): (False, False, True),
     ("/ops", "studies"): (False, False, True),
     ("/ops", "policies"): (False, False, True),
-    ("/ops", "messages"): (False, False, True),
 }
 
 

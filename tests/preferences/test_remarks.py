@@ -24,3 +24,27 @@ def test_nobody_writes_about_a_comparison_they_never_saw(store: Store, study: St
     with pytest.raises(UnknownName):
         store.remarks.add(add_annotator(store), study, "What is it?", "nonce-of-it", comparison.id)
     assert store.remarks.all() == []
+
+
+def test_a_remark_is_done_with_until_it_is_opened_again(store: Store, study: Study) -> None:
+    ann, owner = add_annotator(store), add_annotator(store, "owner")
+    first, second = (store.remarks.add(ann, study, text, f"nonce-{text}") for text in ("One.", "Two."))
+    done = store.remarks.set_done(first, True, owner.id)
+    assert done.done and done == store.remarks.get(first.id)
+    assert store.remarks.get(second.id).done is None
+    assert store.remarks.set_done(first, False, owner.id) == store.remarks.get(first.id) == first
+    assert [(event.actor, event.kind, event.subject) for event in store.events.newest(2)] == [
+        (owner.id, "remark open", first.id),
+        (owner.id, "remark done", first.id),
+    ]
+    with pytest.raises(UnknownName):
+        store.remarks.get("nothing")
+
+
+def test_the_order_in_which_its_author_saw_the_responses(store: Store, study: Study) -> None:
+    ann, comparison = add_annotator(store), add_comparison(store, study)
+    store.queue.lease(comparison.id, ann, comparison.items, 60)
+    store.queue.lease(comparison.id, ann, comparison.items[::-1], 60)
+    remark = store.remarks.add(ann, study, "Why?", "nonce-of-it", comparison.id)
+    assert store.remarks.order_seen(remark) == comparison.items[::-1]
+    assert store.remarks.order_seen(store.remarks.add(ann, study, "Why?", "another-nonce")) == []

@@ -1,0 +1,119 @@
+"""The Studies page in a real browser: a new study, an invited person's first ranking, a message."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.labeler.browser import Labeler
+from tests.labeler.conftest import PASSWORD, add_account, add_comparison
+
+pytestmark = [pytest.mark.browser]
+HOSTILE = "<img src=x onerror=window.__xss=1> **B** is wrong: `${window.__xss=1}`"
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """The page at an address of the labeler in a browser of its own; at the end nothing has failed in any."""
+    pages, errors = [], []
+
+    def open_page(address: str) -> Page:
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        assert page.evaluate("window.__xss") is None
+        page.context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def owner(visit: Callable[[str], Page], server: Labeler, request: pytest.FixtureRequest) -> Page:
+    """A researcher at the Studies page."""
+    name = f"owner of {request.node.name}"
+    add_account(server.store, name, "researcher")
+    page = visit(f"{server.url}/login?next=/study/")
+    page.fill("#name", name)
+    page.fill("#password", PASSWORD)
+    page.click("button")
+    expect(page.get_by_label("Study", exact=True)).to_have_value("main")
+    return page
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """One of a Gradio dropdown."""
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option).click()
+
+
+def test_a_study_is_made_and_people_are_invited_join_and_rank(
+    owner: Page, visit: Callable[[str], Page], server: Labeler
+) -> None:
+    store, said = server.store, owner.get_by_label("What happened")
+    choose(owner, "Study", "A new study")
+    owner.get_by_label("Name of a new study").fill("poems")
+    owner.get_by_label("Plan").fill("labels_train=3\nrepeats=0.0")
+    owner.get_by_label("Guidelines (Markdown)").fill("# Rhymes first")
+    owner.get_by_label("Prompts to add").fill("A poem about rain.\nA poem about snow.")
+    owner.get_by_role("button", name="Save").click()
+    expect(said).to_have_value("Study poems is saved, with 2 new prompts.")
+    poems = store.studies.get("poems")
+    assert store.studies.count_prompts(poems)[0] == 2
+    asked = add_comparison(store, poems, "A poem about rain.", ["It pours.", "Drip, drop."], priority=9)
+
+    choose(owner, "Study", "main")  # the older study would come first
+    owner.get_by_role("button", name="Pause").click()
+    expect(said).to_have_value("Study main is paused.")
+    choose(owner, "Study", "poems")
+    expect(owner.get_by_label("Guidelines (Markdown)")).to_have_value("# Rhymes first")
+
+    owner.get_by_role("tab", name="People").click()
+    owner.get_by_label("Names to invite").fill("ines\njoão")
+    owner.get_by_role("button", name="Make links").click()
+    expect(said).to_have_value("2 people are invited.")
+    links = dict(line.split("\t") for line in owner.get_by_label("Links, each good once").input_value().splitlines())
+    assert list(links) == ["ines", "joão"]
+
+    guest = visit(links["joão"])
+    guest.fill("#password", "a password of mine")
+    guest.fill("#again", "a password of mine")
+    guest.click("button")
+    expect(guest.locator("dialog[open]")).to_contain_text("1 of 3")
+    guest.keyboard.press("Escape")
+    expect(guest.locator(".rb-turns")).to_contain_text("A poem about rain.")
+    for digit in ("1", "2"):
+        guest.keyboard.press(digit)
+    guest.keyboard.press("Control+Enter")
+    expect(guest.locator(".rb-state")).to_contain_text("Saved")
+    (ranking,) = store.rankings.history(store.annotators.get("joão"))
+    assert ranking.comparison == asked.id
+
+
+def test_messages_are_read_as_text_and_marked_as_done(owner: Page, server: Labeler) -> None:
+    store = server.store
+    asked = add_comparison(store, store.studies.get("main"), "A poem about wind.", ["It blows.", "Whoosh."])
+    ann, order = add_account(store, "writing ann"), asked.items[::-1]
+    store.queue.lease(asked.id, ann, order, 60)
+    store.remarks.add(ann, store.studies.get("main"), HOSTILE, "nonce-of-it", asked.id)
+
+    owner.get_by_role("tab", name="Messages").click()
+    expect(owner.get_by_role("gridcell", name=HOSTILE)).to_be_visible()
+    choose(owner, "Message", "writing ann")
+    whole = owner.get_by_label("The message, and the comparison")
+    texts = store.responses.get_many(order)
+    shown = [f"Response {letter}:\n{texts[item].text}" for letter, item in zip("AB", order, strict=True)]
+    about = [HOSTILE, f"About comparison {asked.id}:", "User:\nA poem about wind.", *shown]
+    expect(whole).to_have_value("\n\n".join(about))
+    owner.get_by_role("button", name="Done", exact=True).click()
+    expect(owner.get_by_role("gridcell", name="202")).to_have_count(2)  # when it was written, and since when it is done
+    assert store.remarks.all()[0].done
+    owner.get_by_role("button", name="Not done after all").click()
+    expect(owner.get_by_role("gridcell", name="202")).to_have_count(1)
+    assert store.remarks.all()[0].done is None
