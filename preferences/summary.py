@@ -18,6 +18,8 @@ from preferences.repeats import flip_rate, flips_to_first, self_consistency
 from preferences.store import Store
 from preferences.style import EFFECTS
 
+TOO_FAR = "worths from the best and the worst alone lie too far apart; docs/statistics.md says by how much"
+
 
 def agreement(store: Store, study: str | None = None, simulated: bool = False) -> dict[str, Any]:
     """How far annotators agree; of one study (its id) or of all of them.
@@ -111,7 +113,14 @@ def strengths(store: Store, study: str | None = None, simulated: bool = False) -
     return {
         **models.strengths(contests_of(labels, answers), EFFECTS),
         "first_shown_wins": first_shown_wins(labels, item_models(labels, answers)),
+        **best_worst(labels),
     }
+
+
+def best_worst(labels: Labels) -> dict[str, Any]:
+    """{"best_worst": {"rankings", "of", "warning"}} if any of the rankings name only the best and the worst."""
+    some = int(labels.partial.sum())
+    return {"best_worst": {"rankings": some, "of": len(labels), "warning": TOO_FAR}} if some else {}
 
 
 def named(found: dict[tuple[int, int], Statistic], names: list[str]) -> dict[str, Statistic]:

@@ -13,6 +13,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from preferences import summary
 from preferences.bias import first_shown_wins
+from preferences.choices import Shape, fit
 from preferences.consensus import pair_labels
 from preferences.contests import Answers, Contests, contests_of, pairs_of, stages_of
 from preferences.labels import NONE, Labels, blocks
@@ -197,6 +198,24 @@ def test_worths_are_found_from_the_choice_of_the_best() -> None:
         assert abs(found[f"m{i}"]["value"] - truth[i]) < width
 
 
+@pytest.mark.parametrize("noise", ["gumbel", "normal"])
+def test_worths_of_best_and_worst_lie_too_far_apart_by_what_the_docs_say(noise: str) -> None:
+    """For six responses: log-worths by Davidson and by Plackett-Luce, set against those of the full rankings."""
+    rng = np.random.default_rng(5)
+    draw = rng.gumbel if noise == "gumbel" else rng.normal
+    orders = np.argsort(-(np.linspace(1, -1, 6) + draw(size=(8000, 6))), axis=1)
+    both = best_worst_contests(orders)
+    full = replace(both, tiers=np.broadcast_to(np.arange(6), orders.shape), apart=np.full(orders.shape, NONE))
+
+    def factor(groups_of: Any) -> float:
+        one, other = (fit(groups_of(made), Shape(6)) for made in (full, both))
+        assert one is not None and other is not None
+        return float(one.theta[:6] @ other.theta[:6] / (one.theta[:6] @ one.theta[:6]))
+
+    assert 1.15 < factor(lambda made: [pairs_of(made)]) < 1.31
+    assert (factor(stages_of) > 1.4) if noise == "normal" else (0.93 < factor(stages_of) < 1.07)
+
+
 @pytest.mark.parametrize("mode", ["ranking", "best-worst"])
 def test_out_of_a_database(store: Store, study: Study, mode: Mode) -> None:
     """The same tiers of six by two people: a tie of those between, or nothing about them."""
@@ -212,6 +231,9 @@ def test_out_of_a_database(store: Store, study: Study, mode: Mode) -> None:
     assert found["labels"]["pairs_unsaid"] == (12 if mode == "best-worst" else 0)
     (block,) = blocks(store.labels.read()[0])
     assert block.counts().sum() == (18 if mode == "best-worst" else 30)
+    said = summary.strengths(store).get("best_worst", {})
+    assert (said.get("rankings"), said.get("of")) == ((2, 2) if mode == "best-worst" else (None, None))
+    assert "too far apart" in said.get("warning", "") or mode == "ranking"
 
 
 def test_a_gold_answer_is_judged_by_the_pairs_that_are_compared() -> None:
