@@ -1,11 +1,11 @@
 """Attention of answers that share a row: the same numbers as with the whole mask, from fewer pairs of tokens."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.tiny import save, tiny_tokenizer
 from tests.trainer.make import close, with_adapters
 from tests.trainer.test_sharing import EXAMPLES, PROMPTS
 from trainer.attention import NAME
@@ -57,11 +57,26 @@ def test_behind_a_prefix_that_was_read_before(llama_folder: Path) -> None:
     assert len(PROMPTS) < len(EXAMPLES) and close(parts, whole, 1e-5)
 
 
-def test_a_model_that_hands_nothing_on_keeps_its_own_attention(tmp_path: Path) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+def test_a_model_that_hands_nothing_on_attends_under_the_whole_mask(llama_folder: Path) -> None:
+    """Its attention never hears of the spans, and the answers still see their prompt and themselves alone."""
+    base = load_base(str(llama_folder), "none")
+    heard = []
+    for layer in base.model.model.layers:
 
-    tokenizer = tiny_tokenizer()
-    config = GPT2Config(vocab_size=len(tokenizer), n_embd=64, n_layer=2, n_head=4, eos_token_id=2, pad_token_id=0)
-    base = load_base(str(save(GPT2LMHeadModel(config), tokenizer, tmp_path / "gpt2")), "none")
-    roles = Roles(base)
-    assert roles.shares  # in one way or the other
+        def forgetful(*args: Any, _inner: Any = layer.self_attn.forward, spans: object = None, **given: Any) -> Any:
+            heard.append(spans)
+            return _inner(*args, **given)
+
+        layer.self_attn.forward = forgetful
+    roles = with_adapters(base, "policy", "value")
+    assert roles.shares
+    found = states(roles, EXAMPLES)
+    assert any(spans is not None for spans in heard)
+    roles.shares = False
+    assert close(found, states(roles, EXAMPLES), 1e-5)
+
+
+def test_a_model_with_an_attention_of_its_own_keeps_it(llama_folder: Path) -> None:
+    base = load_base(str(llama_folder), "none")
+    base.model.config._attn_implementation = "eager"
+    assert Roles(base).shares and base.model.config._attn_implementation == "eager"
