@@ -69,7 +69,7 @@ def test_a_model_that_hands_nothing_on_attends_under_the_whole_mask(llama_folder
 
         layer.self_attn.forward = forgetful
     roles = with_adapters(base, "policy", "value")
-    assert roles.shares
+    assert roles.shares and base.model.config._attn_implementation == NAME
     found = states(roles, EXAMPLES)
     assert any(spans is not None for spans in heard)
     roles.shares = False
