@@ -8,12 +8,14 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
+from labeler.assignment import SPARE
 from labeler.languages import strings
 from preferences.images import image_of
-from preferences.records import Response
+from preferences.records import Policy, Response
 from preferences.tables.jobs import OWN_PROMPT
+from tests.conftest import PLAIN
 from tests.labeler.browser import Labeler, Seat, labeler
 from tests.labeler.conftest import add_comparison, add_urgent
 from tests.preferences.test_images import file_of
@@ -332,3 +334,35 @@ def test_two_long_responses_are_compared_and_the_page_goes_on(sit: Callable[...,
     seat.wait_draft()
     with server.store.write() as db:
         db.execute("UPDATE comparisons SET priority = -99 WHERE id = ?", [made.id])
+
+
+def test_with_what_comes_from_the_next_study_come_its_guidelines(browser: Browser, tmp_path: Path) -> None:
+    """Shown before the server has answered: the reply to the answer is held back."""
+    made = Labeler(tmp_path)
+    for name, count in (("first", 1), ("second", SPARE + 1)):
+        study = made.store.studies.create(name, 2, PLAIN)
+        made.store.studies.set_guideline(study, f"# Of the {name}")
+        for policy in ("sft", "ppo"):
+            made.store.policies.add(Policy(f"pid-secret-{policy}", f"policy-secret-{policy}", policy))  # type: ignore[arg-type]
+        for number in range(count):
+            add_comparison(made.store, study, f"Question {number * 7919} of {name}?", ["one", "two"])
+    made.start()
+    seat = Seat(browser, made, "ann")
+    held: list[Route] = []
+    seat.page.route("**/api/submit", lambda route: held.append(route))  # noqa: PLW0108
+    assert "of first" in seat.prompt
+    seat.page.wait_for_function(
+        "() => performance.getEntriesByName(location.origin + '/api/ahead').some(e => e.responseEnd)"
+    )
+    seat.press("Digit2", "Digit1", "Control+Enter")
+    expect(seat.page.locator(".rb-turns")).to_contain_text("of second")
+    seat.press("Alt+KeyG")
+    expect(seat.page.locator(".rb-guide-text h1")).to_have_text("Of the second")
+    (route,) = held
+    route.continue_()
+    seat.wait_state("^Saved")
+    expect(seat.page.locator(".rb-turns")).to_contain_text("of second")
+    assert len(made.rankings(seat.account)) == 1 and seat.errors == []
+    seat.context.close()
+    made.stop()
+    made.store.close()
