@@ -112,8 +112,11 @@ def pages(browser: Browser, server: Labeler, who: str, options: dict[str, Any]) 
     page.goto(f"{server.url}/study/")
     page.wait_for_selector("td", state="attached")
     yield "study", page
-    for tab in ("People", "Rankings"):
-        page.get_by_role("tab", name=tab).click()
+    for tab in ("People", "Rankings", "Quality", "Messages"):
+        if not page.get_by_role("tab", name=tab).is_visible():  # on a phone the last ones are behind three dots
+            page.locator(".overflow-menu > button").click()
+        page.locator("button:visible", has_text=tab).last.click()
+        page.wait_for_timeout(500)
         yield f"study-{tab.lower()}", page
     seat.context.clear_cookies()
     page.goto(f"{server.url}/login")

@@ -24,9 +24,7 @@ def build_ops(store: Store) -> gr.Blocks:
         for title, columns in titles.items():
             gr.Markdown(f"## {title}")
             tables.append(
-                gr.Dataframe(
-                    headers=columns, datatype="str", interactive=False, show_label=False, buttons=[], wrap=True
-                )
+                gr.Dataframe(headers=columns, datatype="str", interactive=False, show_label=False, buttons=[])
             )
         quiet = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
         for handler, table in zip((people, studies, policies), tables, strict=True):

@@ -42,9 +42,7 @@ def build_study(store: Store) -> gr.Blocks:
         Header()
         gr.Markdown("# Studies")
         said = gr.Textbox(label="What happened", interactive=False)
-        table = gr.Dataframe(
-            headers=STUDIES, datatype="str", interactive=False, show_label=False, buttons=[], wrap=True
-        )
+        table = gr.Dataframe(headers=STUDIES, datatype="str", interactive=False, show_label=False, buttons=[])
         chosen = gr.Dropdown(label="Study", choices=[NEW], value=NEW, **FREE)
         with gr.Tab("What is asked"):
             with gr.Row():
