@@ -280,7 +280,10 @@ def test_phone_has_one_column_large_targets_and_no_sideways_scroll(sit: Callable
         assert columns(seat.page) == 1
         assert seat.page.evaluate("document.documentElement.scrollWidth") == 390
         cut_off = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth).length"
-        assert seat.page.locator(".rb-card, .rb-turn, .rb-text:not(:has(math))").evaluate_all(cut_off) == 0
+        assert (
+            seat.page.locator(".rb-card, .rb-turn, .rb-text:not(:has(math)), .rb-actions button").evaluate_all(cut_off)
+            == 0
+        )
         for target in seat.page.locator(".rb-rank, .rb-actions button").all():
             box = target.bounding_box()
             assert box and box["width"] >= 44 and box["height"] >= 44
