@@ -37,7 +37,7 @@ def ranking_api(store: Store, rendering: Rendering) -> APIRouter:
 
     @api.get("/ahead")
     async def ahead(account: Account) -> Response:
-        return await with_html(await turns.take(ahead_json, store, account))
+        return await with_html(await turns.take_last(ahead_json, store, account))
 
     @api.post("/submit")
     async def submit(body: SubmitBody, account: Account) -> Response:

@@ -48,3 +48,21 @@ def test_what_work_raises_is_raised_to_whoever_asked_and_the_next_has_its_turn()
         return await turns.take(len, "abc")
 
     assert asyncio.run(ask()) == 3
+
+
+def test_what_nobody_waits_for_has_its_turn_last() -> None:
+    done: list[str] = []
+    may_begin = threading.Event()
+
+    async def ask() -> None:
+        turns = Turns("test")
+        begun = asyncio.ensure_future(turns.take(may_begin.wait, 10))
+        await asyncio.sleep(0)
+        patient = [asyncio.ensure_future(turns.take_last(done.append, name)) for name in ("ahead 1", "ahead 2")]
+        waiting = [asyncio.ensure_future(turns.take(done.append, name)) for name in ("submit 1", "submit 2")]
+        await asyncio.sleep(0)
+        may_begin.set()
+        await asyncio.gather(begun, *patient, *waiting)
+
+    asyncio.run(ask())
+    assert done == ["submit 1", "submit 2", "ahead 1", "ahead 2"]
