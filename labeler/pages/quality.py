@@ -148,10 +148,12 @@ def annotators(people: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def strengths(models: dict[str, Any]) -> list[list[str]]:
-    """One row a model, the strongest first."""
+    """One row a model, the strongest first; a last one if something is to be said of all of them."""
     alike = models["controlled"]["worths"]
     rows = sorted(models["worths"].items(), key=lambda row: -row[1].get("value", 0))
-    return [[name, value(worth), interval(worth), value(alike[name]), count(worth)] for name, worth in rows]
+    made = [[name, value(worth), interval(worth), value(alike[name]), count(worth)] for name, worth in rows]
+    partial = models.get("best_worst")
+    return [*made, [f"Caution: {partial['warning']}.", "", "", "", str(partial["rankings"])]] if partial else made
 
 
 def by_day(days: dict[int, int]) -> pd.DataFrame:

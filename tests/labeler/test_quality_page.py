@@ -135,6 +135,14 @@ def test_nothing_ranked_is_an_empty_section(store: Store) -> None:
     assert not any(plot.visible for plot in plots)
 
 
+def test_worths_of_best_and_worst_alone_are_warned_of() -> None:
+    worth = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
+    models: dict[str, Any] = {"worths": {"m": worth}, "controlled": {"worths": {"m": worth}}}
+    assert quality.strengths(models) == [["m", "0.500", "0.400 to 0.600", "0.500", "3"]]
+    models["best_worst"] = {"rankings": 2, "of": 3, "warning": "worths lie too far apart"}
+    assert quality.strengths(models)[1:] == [["Caution: worths lie too far apart.", "", "", "", "2"]]
+
+
 def test_only_owners_may(rated: Store) -> None:
     with pytest.raises(Forbidden):
         quality.quality(rated, "main", request(rated.annotators.get("ann")))
