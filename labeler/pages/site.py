@@ -24,6 +24,17 @@ def theme() -> gr.themes.Base:
         block_background_fill_dark="var(--card)",
         border_color_primary="var(--soft)",
         border_color_primary_dark="var(--soft)",
+        block_label_text_color="var(--quiet)",
+        block_label_text_color_dark="var(--quiet)",
+        block_info_text_color="var(--quiet)",
+        block_info_text_color_dark="var(--quiet)",
+        color_accent="var(--accent)",
+        button_primary_background_fill="var(--accent)",
+        button_primary_background_fill_dark="var(--accent)",
+        button_primary_background_fill_hover="var(--accent)",
+        button_primary_background_fill_hover_dark="var(--accent)",
+        button_primary_text_color="var(--on-accent)",
+        button_primary_text_color_dark="var(--on-accent)",
     )
 
 
