@@ -26,7 +26,7 @@ from trainer.sharing import has_window
 aten = torch.ops.aten
 
 # Models whose answers to one prompt can stand in one row, as `sharing.can_share` finds by a trial, which asks for data.
-SHARING = {"gpt_neox", "llama", "opt", "qwen2", "qwen3", "mistral"}
+SHARING = {"gpt_neox", "llama", "opt", "qwen2", "qwen3", "mistral", "smollm3"}
 
 CASTS = logging.getLogger("bitsandbytes.autograd._functions")  # says at every int8 product that it casts its input
 

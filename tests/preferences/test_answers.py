@@ -257,7 +257,7 @@ def test_what_was_begun_comes_back_first(store: Store, ann: Annotator) -> None:
 
 def take_ahead(store: Store, study: Study, annotator: Annotator, spare: int = 0) -> Lease | None:
     return store.queue.take_ahead(
-        study,
+        [study],
         annotator,
         lambda offer: Pick(offer.candidates[0].comparison),
         lambda comparison: comparison.items,
