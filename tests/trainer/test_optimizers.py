@@ -1,4 +1,4 @@
-"""AdamW's states in 8 bits: what they take, that they train, and that a run goes on from them."""
+"""AdamW's states in 8 bits: what they take, that they train, and that an optimizer goes on from them."""
 
 from pathlib import Path
 
@@ -55,8 +55,7 @@ def test_a_stopped_optimizer_goes_on_bit_for_bit(name: OptimizerName, tmp_path: 
     assert torch.equal(one, other)
 
 
-def test_ppo_trains_and_goes_on_with_8_bits(store: Store, study: Study, base: Base, tmp_path: Path) -> None:
-    """A run that stopped half-way through ends where an uninterrupted one does."""
+def test_ppo_trains_with_8_bits(store: Store, study: Study, base: Base, tmp_path: Path) -> None:
     add_prompts(store, study, 4)
     functions = tmp_path / "reward.py"
     functions.write_text("def length(prompts, responses):\n    return [float(len(text)) for text in responses]\n")
