@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -15,31 +16,97 @@ NAME = "rankloop"  # of the attention, in a model's configuration
 
 
 @dataclass(frozen=True, slots=True)
+class Moves:
+    """Where tokens go. `there` (M,): which of N tokens stands in each of M places; `back` (N,): the other way round; -1 for
+    none, where zeros come."""
+
+    there: Tensor
+    back: Tensor
+
+    def apply(self, tokens: Tensor) -> Tensor:
+        """(N, ...) to (M, ...)."""
+        moved: Tensor = Moved.apply(tokens, self.there, self.back)  # type: ignore[no-untyped-call]
+        return moved
+
+    def undo(self, tokens: Tensor) -> Tensor:
+        """(M, ...) to (N, ...)."""
+        moved: Tensor = Moved.apply(tokens, self.back, self.there)  # type: ignore[no-untyped-call]
+        return moved
+
+
+class Moved(torch.autograd.Function):
+    """Tokens in other places. Without it the backward pass adds them up one by one, which a CPU does on one core."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return taken(tokens, there)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (back,) = ctx.saved_tensors
+        return taken(grad, back), None, None
+
+
+def taken(tokens: Tensor, which: Tensor) -> Tensor:
+    """(M, ...) tokens out of (N, ...); zeros where `which` (M,) is -1."""
+    return tokens.index_select(0, which.clamp(min=0)).index_fill_(0, (which < 0).nonzero().squeeze(1), 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Spans:
-    """Where the answers of a batch stand. `rows` (n,); `places` (n, R): their tokens in the row, the last one repeated beyond
-    an answer's end; `mask` (n, R): True for a token; `prompts` (n,): tokens of their prompt in the row, at most `longest`;
-    `prefix`: tokens that every row has seen before its first."""
+    """Where prompts and answers stand in the rows of a batch. `rows` (n,): those of the answers; `longest`: tokens of the
+    longest prompt, P; `prefix`: tokens that every row has seen before its first; `seen`: `seen_by`; `apart`: moves the rows'
+    tokens (rows * W) to prompts (rows * P) and behind them answers (n * R)."""
 
     rows: Tensor
-    places: Tensor
-    mask: Tensor
-    prompts: Tensor
     longest: int
     prefix: int
+    seen: Tensor
+    apart: Moves
 
     @classmethod
     def of(cls, batch: Batch, prefix: int = 0) -> "Spans":
         """Those of a decoder-only batch."""
-        prompts = batch.positions[:, 0] + 1
-        return cls(batch.rows, batch.positions[:, 1:], batch.response_mask, prompts, longest_prompt(batch), prefix)
+        (count, width), longest = batch.input_ids.shape, longest_prompt(batch)
+        steps = torch.arange(longest, device=batch.rows.device)
+        begins = torch.arange(count, device=batch.rows.device)[:, None] * width
+        ends = torch.zeros_like(begins)
+        ends[batch.rows] = batch.positions[:, :1]
+        of_prompts = (begins + steps).where(steps <= ends, -1)
+        of_answers = (begins[batch.rows] + batch.positions[:, 1:]).where(batch.response_mask, -1)
+        there = torch.cat([of_prompts.flatten(), of_answers.flatten()])
+        back = torch.full((count * width + 1,), -1, device=there.device)
+        back[there] = torch.arange(len(there), device=there.device)  # what is nowhere goes to the last place
+        return cls(batch.rows, longest, prefix, seen_by(batch, longest, prefix), Moves(there, back[:-1]))
 
-    def seen(self, prompt: int) -> Tensor:
-        """(n, 1, R, prefix + prompt + R), True where a token of an answer sees one of its prompt or of its own."""
-        n, length = self.mask.shape
-        steps = torch.arange(self.prefix + prompt, device=self.rows.device)
-        before = (steps < self.prefix + self.prompts[:, None])[:, None].expand(n, length, -1)
-        own = torch.ones(length, length, dtype=torch.bool, device=self.rows.device).tril().expand(n, -1, -1)
-        return torch.cat([before, own], 2)[:, None]
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows, heads, W, d) as prompts (rows, heads, P, d) and answers (n, heads, R, d)."""
+        count, heads, _, d = x.shape
+        moved = self.apart.apply(x.transpose(1, 2).flatten(0, 1))
+        n, _, length, _ = self.seen.shape
+        prompts, answers = torch.split(moved, [count * self.longest, n * length])
+        return (
+            prompts.view(count, self.longest, heads, d).transpose(1, 2),
+            answers.view(n, length, heads, d).transpose(1, 2),
+        )
+
+    def told(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys or values (rows, heads, prefix + W, d) as prompts see them, and answers (n, heads, prefix + P + R, d)."""
+        prompts, answers = self.parts(x[:, :, self.prefix :] if self.prefix else x)
+        if self.prefix:
+            prompts = torch.cat([x[:, :, : self.prefix], prompts], 2)
+        return prompts, torch.cat([prompts.index_select(0, self.rows), answers], 2)
+
+
+def seen_by(batch: Batch, longest: int, prefix: int) -> Tensor:
+    """(n, 1, R, prefix + P + R), True where a token of an answer sees one of its prompt or of its own."""
+    n, length = batch.response_mask.shape
+    steps = torch.arange(prefix + longest, device=batch.rows.device)
+    before = (steps <= prefix + batch.positions[:, :1])[:, None].expand(n, length, -1)
+    own = torch.ones(length, length, dtype=torch.bool, device=batch.rows.device).tril().expand(n, -1, -1)
+    return torch.cat([before, own], 2)[:, None]
 
 
 def longest_prompt(batch: Batch) -> int:
@@ -57,32 +124,35 @@ def attention(
     (rows, W, H, d). What stands behind a row's last answer gets 0.
     """
     if spans is None or attention_mask is None:
+        if attention_mask is not None and query.shape[2] > 1 and groups_inside(query.device):
+            return of_groups(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **options
         )
         return plain
-    prompt, begin = spans.longest, spans.prefix + spans.longest
-    masks = attention_mask[:, :, :prompt, :begin], spans.seen(prompt)
-    rows, places = spans.rows[:, None], spans.places
-    asked = query[:, :, :prompt], query.transpose(1, 2)[rows, places].transpose(1, 2)
-
-    def of_answers(x: Tensor) -> Tensor:
-        own = x.transpose(1, 2)[rows, spans.prefix + places].transpose(1, 2)
-        return torch.cat([x[spans.rows, :, :begin], own], 2)
-
-    groups = query.shape[1] // key.shape[1]
-    told = [
-        torch.nn.functional.scaled_dot_product_attention(
-            q, repeat_kv(k, groups), repeat_kv(v, groups), mask, scale=scaling
-        )
-        for q, k, v, mask in zip(
-            asked, (key[:, :, :begin], of_answers(key)), (value[:, :, :begin], of_answers(value)), masks, strict=True
-        )
+    masks = attention_mask[:, :, : spans.longest, : spans.prefix + spans.longest], spans.seen
+    found = [
+        of_groups(q, k, v, mask, scaling)
+        for q, k, v, mask in zip(spans.parts(query), spans.told(key), spans.told(value), masks, strict=True)
     ]
-    of_prompts, found = (x.transpose(1, 2) for x in told)
-    out = torch.cat([of_prompts, query.new_zeros(len(query), query.shape[2] - prompt, *of_prompts.shape[2:])], 1)
-    where = spans.rows[:, None].expand_as(places)[spans.mask], places[spans.mask]
-    return out.index_put(where, found[spans.mask]), None
+    out = spans.apart.undo(torch.cat([x.transpose(1, 2).flatten(0, 1) for x in found]))
+    return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
+
+
+def of_groups(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
+    """Attention (n, H, W, d) where several heads of `query` (n, H, W, d) share one of `key` and `value` (n, heads, T, d)."""
+    inside = groups_inside(query.device)
+    if not inside:
+        key, value = (repeat_kv(x, query.shape[1] // key.shape[1]) for x in (key, value))
+    found: Tensor = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, mask, scale=scaling, enable_gqa=inside
+    )
+    return found
+
+
+def groups_inside(device: torch.device) -> bool:
+    """Whether a kernel that takes a mask knows of heads that share keys: a GPU's do not, and the plain one would run."""
+    return device.type == "cpu"
 
 
 AttentionInterface.register(NAME, attention)

@@ -124,6 +124,7 @@ def without_data(gpu: bool) -> Iterator[None]:
         stack.enter_context(patch.object(CASTS, "disabled", True))
         if gpu:
             stack.enter_context(patch.object(lora, "FEW_ROWS", 0))
+            stack.enter_context(patch.object(attention, "groups_inside", lambda _: False))
             stack.enter_context(patch.object(nn.functional, "scaled_dot_product_attention", gpu_attention))
         stack.callback(gc.unfreeze)
         gc.freeze()  # what lives already need not be looked through again and again

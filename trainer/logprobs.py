@@ -21,8 +21,9 @@ class TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, tokens: Tensor, logits: Logits) -> tuple[Tensor, Tensor]:
         wanted = ctx.needs_input_grad[0]
+        room: list[Tensor] = []
         parts = [
-            _chunk(some, ids, logits, wanted)
+            _chunk(some, ids, logits, wanted, room)
             for some, ids in zip(torch.split(states, CHUNK), torch.split(tokens, CHUNK), strict=True)
         ]
         drawn, spread, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -36,20 +37,32 @@ class TokenLogprobs(torch.autograd.Function):
         return grad[:, None].to(gradients.dtype) * gradients, None, None
 
 
-def _chunk(states: Tensor, tokens: Tensor, logits: Logits, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities, entropies, and the former's gradients for the states (n, hidden), or (n, 0) if not `wanted`."""
+def _chunk(
+    states: Tensor, tokens: Tensor, logits: Logits, wanted: bool, room: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities, entropies, and the former's gradients for the states (n, hidden), or (n, 0) if not `wanted`.
+
+    Works in place, and `room` hands the second tensor of the logits' size on to the next chunk: new ones cost a CPU more
+    time than the arithmetic, as the system clears them.
+    """
     with torch.set_grad_enabled(wanted):
         leaf = states.detach().requires_grad_(wanted)
-        rows = logits(leaf)
-    logprobs = torch.log_softmax(rows.detach(), -1)
-    drawn = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
-    probabilities = logprobs.exp()
-    spread = -torch.einsum("nv,nv->n", probabilities, logprobs)
+        logit_rows = logits(leaf)
+    rows = logit_rows.detach()
+    if not room:
+        room.append(torch.empty_like(rows))
+    probabilities, tokens = room[0][: len(rows)], tokens[:, None]
+    # log softmax, with the largest logit taken off so that nothing overflows
+    rows.sub_(rows.amax(-1, keepdim=True))
+    torch.exp(rows, out=probabilities)
+    total = probabilities.sum(-1)
+    drawn = rows.gather(-1, tokens).squeeze(-1) - total.log()
+    spread = total.log() - rows.mul_(probabilities).sum(-1) / total
     if not wanted:
         return drawn, spread, states.new_empty(len(states), 0)
     # d logprob / d logits = one-hot - probabilities
-    slope = probabilities.neg_().scatter_add_(1, tokens[:, None], torch.ones_like(drawn)[:, None])
-    return drawn, spread, torch.autograd.grad(rows, leaf, slope)[0]
+    slope = probabilities.div_(-total[:, None]).scatter_add_(1, tokens, torch.ones_like(drawn)[:, None])
+    return drawn, spread, torch.autograd.grad(logit_rows, leaf, slope)[0]
 
 
 def token_logprobs(

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trainer.batches import Example, chunks, widths
 from trainer.budget import LIGHTER, Budget
@@ -72,16 +73,29 @@ class Stand:
     def __init__(self, base: Base, tally: Tally, shape: Shape, ways: Ways, gpu: bool) -> None:
         self.base, self.tally, self.shape, self.ways, self.gpu = base, tally, shape, ways, gpu
         self.answers_a_unit = shape.samples if shares(base) or base.is_encoder_decoder else 1
+        self.found: list[Peak] = []
+        for layer in lowest_layers(base.model):
+            layer.register_forward_hook(self.watch)
 
     def peaks(self, step: Step, units: int) -> list[Peak]:
         """The most that lives in each phase of the step with so many units."""
         gc.collect()  # what is unreachable already is no part of this step
-        found = []
+        self.found.clear()
         self.tally.restart()
         for _ in step.phases(units):
-            found.append(self.tally.peak_since())
-            self.tally.restart()
-        return found
+            self.end_phase()
+        return list(self.found)
+
+    def end_phase(self) -> None:
+        """Look apart at what comes from here on."""
+        self.found.append(self.tally.peak_since())
+        self.tally.restart()
+
+    def watch(self, layer: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG002
+        """Have the backward pass of a lowest layer begin a phase: with many layers, the peak may move there."""
+        states = output[0] if isinstance(output, tuple) else output
+        if states.requires_grad:
+            states.register_hook(lambda _: self.end_phase())
 
     def peak(self, step: Step, units: int) -> Peak:
         """The most that lives while the step runs with so many units."""
@@ -111,6 +125,12 @@ class Stand:
         with self.tally.part(OPTIMIZER):
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter)
+
+
+def lowest_layers(model: nn.Module) -> list[nn.Module]:
+    """The first layer of every stack."""
+    stacks = (module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module))
+    return [stack[0] for stack in stacks if isinstance(stack[0], GradientCheckpointingLayer)]
 
 
 class Decode:

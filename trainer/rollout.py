@@ -52,7 +52,7 @@ def draw(logits: Tensor, quantiles: Tensor, sampling: Sampling) -> tuple[Tensor,
 
     `logits` (rows, vocabulary), fp32.
     """
-    logprobs = torch.log_softmax(logits / sampling.temperature, -1)
+    logprobs = torch.log_softmax(logits if sampling.temperature == 1 else logits / sampling.temperature, -1)
     probabilities = logprobs.exp()
     if sampling.top_p < 1:
         probabilities = nucleus(probabilities, sampling.top_p)

@@ -155,8 +155,6 @@ def test_what_two_depths_say_of_a_deep_model_is_what_executing_all_its_layers_gi
     family: str, checkpointing: bool
 ) -> None:
     setup = Setup(AutoConfig.for_model(**DEEP[family]), "nf4", Shape(40, 24, 2))
-    # With checkpoints so small, the peak moves with the depth from the first layer's backward pass to the last one's.
-    off = 0.04 if checkpointing and family == "t5" else 0.01
     for stage in STAGES:
         with without_data(gpu=True):
             quick, whole = (
@@ -165,7 +163,7 @@ def test_what_two_depths_say_of_a_deep_model_is_what_executing_all_its_layers_gi
             assert len(quick.layers) == 2 and len(whole.layers) == 1
             for step in whole.steps[0]:
                 found, true = quick.at(step, 3).peak, whole.at(step, 3).peak
-                assert found.bytes == pytest.approx(true.bytes, rel=off), (stage, step)
+                assert found.bytes == pytest.approx(true.bytes, rel=0.01), (stage, step)
                 assert found.parts["weights"] == pytest.approx(true.parts["weights"], rel=0.01)
 
 
