@@ -1,10 +1,11 @@
-"""The command line: labeler serve | people | study | import | export | stats."""
+"""The command line: labeler serve | people | study | import | export | stats | audit."""
 
 from typing import Annotated, NoReturn
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
+from labeler.commands.audit import Audit
 from labeler.commands.exchange import Export, Import
 from labeler.commands.people import People
 from labeler.commands.serve import Serve
@@ -19,6 +20,7 @@ Command = (
     | Annotated[Import, subcommand("import")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Stats, subcommand("stats")]
+    | Annotated[Audit, subcommand("audit")]
 )
 
 

@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from labeler.strength import is_guessable
 from preferences.errors import RankloopError
 from preferences.records import Annotator, Role
 from preferences.store import Store
 
 COOKIE = "rankloop_session"
-SESSION_SECONDS = 8 * 3600
-TRIES_A_MINUTE = 5
+SESSION_SECONDS, IDLE_SECONDS = 8 * 3600, 3600
+TRIES_A_MINUTE, LINKS_A_MINUTE = 5, 20
 PASSWORD_MIN, PASSWORD_MAX = 8, 1024
+TOKEN_MOST = 200
 OWNERS: tuple[Role, ...] = ("researcher", "admin")  # who may see and change whole studies
 
 
@@ -26,22 +28,28 @@ class BadPassword(RankloopError):
     """The new password is too short or too long."""
 
 
+class GuessablePassword(BadPassword):
+    """The new password is one of those that are tried first."""
+
+
 class BadLogin(RankloopError):
     """Name and password do not belong together, or the account is not active."""
 
 
 class TooManyTries(RankloopError):
-    """Too many wrong passwords for one account or from one address within a minute."""
+    """Too many wrong passwords for one account or from one address, or wrong links from one, within a minute."""
 
 
 class Forbidden(RankloopError):
     """The account's role does not allow this."""
 
 
-def hash_password(password: str, hasher: PasswordHasher | None = None) -> str:
-    """The argon2 hash to be stored. Raises BadPassword."""
+def hash_password(password: str, hasher: PasswordHasher | None = None, name: str = "") -> str:
+    """The argon2 hash to be stored. `name`: of the account. Raises BadPassword, GuessablePassword."""
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
         raise BadPassword(f"A password has {PASSWORD_MIN} to {PASSWORD_MAX} characters; choose another one.")
+    if is_guessable(password, name):
+        raise GuessablePassword("This password is easy to guess; choose another one, such as several words.")
     return (hasher or PasswordHasher()).hash(password)
 
 
@@ -58,9 +66,9 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def account_of(store: Store, token: str | None) -> Annotator | None:
-    """Whose session the token opens, or None."""
-    return store.annotators.of_session(token_hash(token)) if token else None
+def account_of(store: Store, token: str | None, idle_seconds: float = IDLE_SECONDS) -> Annotator | None:
+    """Whose session the token opens, or None; one that nobody has used for so long opens nothing."""
+    return store.annotators.of_session(token_hash(token), idle_seconds) if token else None
 
 
 def require(store: Store, name: str | None, *roles: Role) -> Annotator:
@@ -93,10 +101,10 @@ class Logins:
     ) -> None:
         self.store = store
         self.session_seconds = session_seconds
-        self._tries = RateLimitItemPerMinute(tries_a_minute)
+        self._tries, self._links = RateLimitItemPerMinute(tries_a_minute), RateLimitItemPerMinute(LINKS_A_MINUTE)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self.turn = CapacityLimiter(1)
-        self._decoy = hash_password(secrets.token_hex())
+        self._decoy = PasswordHasher().hash(secrets.token_hex())
 
     async def open(self, name: str, password: str, address: str, earlier: str | None = None) -> tuple[Annotator, str]:
         """The account and a new session's token; the browser's `earlier` one ends. Raises BadLogin, TooManyTries."""
@@ -115,6 +123,15 @@ class Logins:
         """End the session of that token."""
         self.store.annotators.close_session(token_hash(token))
 
+    def invited(self, token: str, address: str) -> Annotator | None:
+        """Whom the link with that token invites, or None. Raises TooManyTries if the address has tried too many others."""
+        self._check(self._links, [("link", address)])
+        fits = token.isascii() and 0 < len(token) <= TOKEN_MOST
+        account = self.store.invites.find(token_hash(token)) if fits else None
+        if account is None:
+            self._limiter.hit(self._links, "link", address)
+        return account
+
     def _open(self, name: str, password: str, address: str, earlier: str | None) -> tuple[Annotator, str]:
         self._check_tries(name, address)
         account = self.store.annotators.find(name)
@@ -124,12 +141,17 @@ class Logins:
         if account is None or not known or not matches:
             for key in self._keys(name, address):
                 self._limiter.hit(self._tries, *key)
+            if account:
+                self.store.events.add("", "login refused", account.id, {})
             raise BadLogin("Name or password is wrong; try again.")
         return account, self.begin(account, earlier)
 
     def _check_tries(self, name: str, address: str) -> None:
-        if not all(self._limiter.test(self._tries, *key) for key in self._keys(name, address)):
-            raise TooManyTries("Too many wrong passwords; wait a minute, then try again.")
+        self._check(self._tries, self._keys(name, address))
+
+    def _check(self, limit: RateLimitItem, keys: Sequence[tuple[str, str]]) -> None:
+        if not all(self._limiter.test(limit, *key) for key in keys):
+            raise TooManyTries("Too many wrong passwords or links; wait a minute, then try again.")
 
     def _keys(self, name: str, address: str) -> list[tuple[str, str]]:
         account = self.store.annotators.find(name)

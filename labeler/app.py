@@ -35,18 +35,27 @@ def build_app(store: Store, settings: Settings | None = None, rendering: Renderi
 
     `rendering`: by default in this process.
     """
+    settings = settings or Settings()
     mounts = {"/app": site.build_site(), "/ops": ops.build_ops(store), "/study": study.build_study(store)}
     pages = {path: page_names(blocks) for path, blocks in mounts.items()}
     events = [path for path, blocks in mounts.items() if blocks.fns]
-    app = build_api(store, settings or Settings(), pages, events, rendering)
+    app = build_api(store, settings, pages, events, rendering)
     for path, blocks in mounts.items():
         blocks.state_session_capacity = SESSIONS_KEPT
         blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = QUEUE_SECONDS
         with warnings.catch_warnings():
             # Said of every mounted app with several pages, also of one that did not ask for SSR.
             warnings.filterwarnings("ignore", message="SSR mode is not supported")
-            gr.mount_gradio_app(app, blocks, path, auth_dependency=account_id, **site.LOOK, **CLOSED)
+            gr.mount_gradio_app(
+                app, blocks, path, auth_dependency=account_id, head=head(settings.root_path),
+                root_path=settings.root_path + path if settings.root_path else None, **site.LOOK, **CLOSED,
+            )  # fmt: skip
     return app
+
+
+def head(root: str) -> str:
+    """What every page has in its head. dom.js reads `root`, below which a proxy publishes the labeler."""
+    return f'<link rel="icon" href="data:,"><meta name="rankloop-root" content="{root}">'
 
 
 def page_names(blocks: gr.Blocks) -> list[str]:

@@ -19,6 +19,8 @@ from preferences.store import Store
 
 DAY_SECONDS = 24 * 3600.0
 MOST_INVITED = 1000
+# What a table program takes for a formula: at the beginning, and after each separator that some language's takes for one.
+FORMULA = re.compile(r"(^|[,;|\t\r\n])(?=\s*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
 HOURS = ("annotator", "simulated", "rankings", "skips", "hours", "first", "last")
 
 
@@ -88,8 +90,7 @@ def invite(
     """
     if actor and actor.role != "admin" and role != "annotator":
         raise Forbidden(f"Only an admin invites a {role}.")
-    if not 0 < days <= 365:
-        raise BadName(f"An invitation lasts up to 365 days, not {days:g}.")
+    check_days(days)
     links = []
     with store.write():
         for name in names_in(pasted):
@@ -97,8 +98,34 @@ def invite(
             account = store.invites.add(
                 name, role, token_hash(token), days * DAY_SECONDS, languages, actor.id if actor else ""
             )
-            links.append((account.name, f"{address.rstrip('/')}/join?token={token}"))
+            links.append((account.name, join_link(address, token)))
     return links
+
+
+def reset(store: Store, account: Annotator, days: float, address: str, actor: Annotator | None = None) -> str:
+    """A link, good once and for `days`, at which the account's owner sets another password; the old one is void at once.
+
+    `address`, `actor`: as of `invite`. Raises Forbidden unless an admin asks, BadName if the account may not log in.
+    """
+    if actor and actor.role != "admin":
+        raise Forbidden("Only an admin resets passwords.")
+    if not account.active:
+        raise BadName(f"{account.name} may not log in, so there is no password to reset; let them in first.")
+    check_days(days)
+    token = secrets.token_urlsafe(32)
+    store.invites.reset(account, token_hash(token), days * DAY_SECONDS, actor.id if actor else "")
+    return join_link(address, token)
+
+
+def check_days(days: float) -> None:
+    """Raises BadName unless a link may last so long."""
+    if not 0 < days <= 365:
+        raise BadName(f"A link lasts up to 365 days, not {days:g}.")
+
+
+def join_link(address: str, token: str) -> str:
+    """Where whoever holds the token sets a password."""
+    return f"{address.rstrip('/')}/join?token={token}"
 
 
 def hours_csv(store: Store, study: Study, since: float = 0.0, until: float = float("inf")) -> str:
@@ -107,10 +134,14 @@ def hours_csv(store: Store, study: Study, since: float = 0.0, until: float = flo
     writer = csv.writer(text)
     writer.writerow(HOURS)
     for row in store.work.hours(study, since, until):
-        name = row["annotator"]
-        # A table program would take such a name for a formula.
-        safe = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
         first, last = (datetime.fromtimestamp(row[when]).isoformat(timespec="seconds") for when in ("first", "last"))
         hours = f"{row['active_ms'] / 3_600_000:.4f}"
-        writer.writerow([safe, row["simulated"], row["rankings"], row["skips"], hours, first, last])
+        writer.writerow(
+            [safe_cell(row["annotator"]), row["simulated"], row["rankings"], row["skips"], hours, first, last]
+        )
     return text.getvalue()
+
+
+def safe_cell(text: str) -> str:
+    """The text as a cell of CSV that no table program takes for a formula and no browser for a tag."""
+    return FORMULA.sub(r"\1'", text).replace("<", "\u2039")

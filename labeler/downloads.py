@@ -37,18 +37,22 @@ def download_api(store: Store) -> APIRouter:
         return [{"id": study.id, "name": study.name, "status": study.status} for study in store.studies.all()]
 
     @api.get("/{study}/hours.csv")
-    def hours(study: str, _: Owner) -> Response:
-        text = hours_csv(store, store.studies.get(study))
+    def hours(study: str, owner: Owner) -> Response:
+        found = store.studies.get(study)
+        text = hours_csv(store, found)
+        store.events.add(owner.id, "download", found.id, {"file": "hours.csv"})
         return PlainTextResponse(text, media_type="text/csv", headers=attachment("hours.csv"))
 
     @api.get("/{study}/rankings.jsonl")
-    def rankings(study: str, _: Owner) -> Response:
+    def rankings(study: str, owner: Owner) -> Response:
+        found = store.studies.get(study)
         folder = tempfile.TemporaryDirectory(prefix="rankloop-")
         try:
-            path = ranked_file(store, store.studies.get(study), Path(folder.name))
+            path = ranked_file(store, found, Path(folder.name))
         except BaseException:
             folder.cleanup()
             raise
+        store.events.add(owner.id, "download", found.id, {"file": path.name})
         done = BackgroundTask(folder.cleanup)
         return FileResponse(path, media_type=TYPES[path.suffix], headers=attachment(path.name), background=done)
 

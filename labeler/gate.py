@@ -1,15 +1,18 @@
 """Who may enter which address, decided in one place before any route runs. Pure ASGI."""
 
 import re
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from labeler.accounts import COOKIE, account_of
+from labeler.accounts import COOKIE, IDLE_SECONDS, account_of, token_hash
 from labeler.failures import failure
+from labeler.turns import Turns
 from preferences.records import Annotator, Role
 from preferences.store import Store
 
@@ -18,13 +21,15 @@ PUBLIC = ("/login", "/logout", "/join", "/favicon.ico", "/manifest.json")
 # deep links, proxies, code generation, the queue, ...) is shut, also to those who are logged in.
 GRADIO_GET = re.compile(r"/config|/theme\.css|/(assets|static)/.+")
 GRADIO_POST = re.compile(r"/gradio_api/run/predict")  # events with queue=False; nothing here needs the queue
+NOTED_MOST = 10_000  # sessions of which it is remembered when their use was noted
 
 
 class Gate:
     """Finds whose session the request belongs to (`request.state.account`) and lets it through, or not.
 
     `mounts`: path of a mounted Gradio app -> the names of its pages; `events`: those whose pages call Python. `roles`:
-    path -> the roles that may enter; any account may enter the others. What is not PUBLIC needs a session.
+    path -> the roles that may enter; any account may enter the others. What is not PUBLIC needs a session, of which the
+    last use is noted ten times in `idle_seconds`.
     """
 
     def __init__(
@@ -34,12 +39,16 @@ class Gate:
         mounts: Mapping[str, Sequence[str]],
         roles: Mapping[str, Sequence[Role]],
         events: Collection[str] = (),
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.app = app
         self.store = store
         self.mounts = mounts
         self.roles = roles
         self.events = events
+        self.idle_seconds = idle_seconds
+        self._noted: dict[str, float] = {}
+        self._turns = Turns("sessions")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -50,10 +59,23 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        account = account_of(self.store, request.cookies.get(COOKIE))
+        token = request.cookies.get(COOKIE)
+        account = account_of(self.store, token, self.idle_seconds)
         request.state.account = account
+        if token and account:
+            await self._note_use(token_hash(token))
         refusal = self._refusal(request, account)
         await (refusal or self.app)(scope, receive, send)
+
+    async def _note_use(self, session: str) -> None:
+        now = self.store.clock()
+        if now - self._noted.get(session, 0.0) < self.idle_seconds / 10:
+            return
+        if len(self._noted) >= NOTED_MOST:
+            self._noted.clear()
+        self._noted[session] = now
+        with suppress(sqlite3.OperationalError):  # a full disk must not keep anybody from reading
+            await self._turns.take(self.store.annotators.note_use, session)
 
     def _refusal(self, request: Request, account: Annotator | None) -> Response | None:
         path = request.scope["path"]

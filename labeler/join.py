@@ -7,13 +7,23 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from labeler.accounts import COOKIE, PASSWORD_MAX, PASSWORD_MIN, BadPassword, Logins, hash_password, token_hash
+from labeler.accounts import (
+    COOKIE,
+    PASSWORD_MAX,
+    PASSWORD_MIN,
+    BadPassword,
+    GuessablePassword,
+    Logins,
+    TooManyTries,
+    hash_password,
+    token_hash,
+)
 from labeler.languages import strings_json
-from labeler.login import BAD, HOME, fields_of, framed, with_session
+from labeler.login import BAD, HOME, address_of, fields_of, framed, with_session
 from preferences.records import Annotator
 
 JOIN = """<p>%(text)s</p>
-%(error)s<form method="post" action="/join">
+%(error)s<form method="post" action="join">
 <input type="hidden" name="token" value="%(token)s">
 <input type="hidden" name="name" value="%(name)s" autocomplete="username">
 <label for="password">%(password)s</label>
@@ -24,7 +34,6 @@ minlength="%(min)s" maxlength="%(max)s">
 <button type="submit">%(title)s</button>
 </form>
 """
-TOKEN_MOST = 200
 
 
 def join_routes(logins: Logins) -> APIRouter:
@@ -33,23 +42,24 @@ def join_routes(logins: Logins) -> APIRouter:
 
     @routes.get("/join")
     def ask(request: Request, token: str = "") -> Response:
-        account = find(logins, token)
-        return join_page(request, account, token) if account else over_page(request)
+        account = invited(request, logins, token)
+        return account if isinstance(account, Response) else join_page(request, account, token)
 
     @routes.post("/join")
     async def join(request: Request) -> Response:
         fields = await fields_of(request)
         token, password = fields.get("token", ""), fields.get("password", "")
-        account = find(logins, token)
-        if account is None:
-            return over_page(request)
+        account = invited(request, logins, token)
+        if isinstance(account, Response):
+            return account
         if password != fields.get("again"):
             return join_page(request, account, token, "join.differ", 422)
         try:
             # The same turn as logins have: a flood of these takes neither memory nor threads from the others.
-            password_hash = await to_thread.run_sync(hash_password, password, limiter=logins.turn)
-        except BadPassword:
-            return join_page(request, account, token, "join.short", 422)
+            password_hash = await to_thread.run_sync(hash_password, password, None, account.name, limiter=logins.turn)
+        except BadPassword as error:
+            mistake = "join.guessable" if isinstance(error, GuessablePassword) else "join.short"
+            return join_page(request, account, token, mistake, 422)
         joined = logins.store.invites.use(token_hash(token), password_hash)
         if joined is None:
             return over_page(request)
@@ -60,9 +70,12 @@ def join_routes(logins: Logins) -> APIRouter:
     return routes
 
 
-def find(logins: Logins, token: str) -> Annotator | None:
-    """Whom the link invites, or None."""
-    return logins.store.invites.find(token_hash(token)) if token.isascii() and 0 < len(token) <= TOKEN_MOST else None
+def invited(request: Request, logins: Logins, token: str) -> Annotator | Response:
+    """Whom the link invites, or the page that says why it invites nobody."""
+    try:
+        return logins.invited(token, address_of(request)) or over_page(request)
+    except TooManyTries:
+        return over_page(request, "join.too_many", 429)
 
 
 def join_page(request: Request, account: Annotator, token: str, mistake: str = "", status: int = 200) -> Response:
@@ -83,7 +96,7 @@ def join_page(request: Request, account: Annotator, token: str, mistake: str = "
     return framed(page, texts["join.title"], JOIN % parts, status)
 
 
-def over_page(request: Request) -> Response:
-    """The link is unknown, used or over."""
+def over_page(request: Request, why: str = "join.over", status: int = 410) -> Response:
+    """The link is unknown, used or over, or too many were tried."""
     page = strings_json(request)
-    return framed(page, page["strings"]["join.title"], BAD % escape(page["strings"]["join.over"]), 410)
+    return framed(page, page["strings"]["join.title"], BAD % escape(page["strings"][why]), status)

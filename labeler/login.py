@@ -11,6 +11,7 @@ from labeler.accounts import COOKIE, BadLogin, Logins, TooManyTries
 from labeler.bodies import LoginBody
 from labeler.failures import failure, sentence_of, status_and_code
 from labeler.languages import strings_json
+from labeler.pace import by_address
 
 HOME = "/app/annotate/"
 
@@ -57,7 +58,7 @@ input:focus-visible, button:focus-visible { outline: 3px solid var(--accent); ou
 """
 
 LOGIN = """<p>%(text)s</p>
-%(error)s<form method="post" action="/login">
+%(error)s<form method="post" action="login">
 <input type="hidden" name="next" value="%(next)s">
 <label for="name">%(name_label)s</label>
 <input id="name" name="name" value="%(name)s" autocomplete="username" autocapitalize="none" spellcheck="false" required
@@ -149,7 +150,7 @@ async def _json_login(request: Request, logins: Logins) -> Response:
         body = LoginBody.model_validate_json(await request.body())
     except ValidationError as error:
         return failure(422, "bad_request", sentence_of(error))
-    account, token = await logins.open(body.name, body.password, _address(request), request.cookies.get(COOKIE))
+    account, token = await logins.open(body.name, body.password, address_of(request), request.cookies.get(COOKIE))
     return with_session(JSONResponse({"name": account.name, "role": account.role}), request, logins, token)
 
 
@@ -159,7 +160,7 @@ async def _form_login(request: Request, logins: Logins) -> Response:
     name = fields.get("name", "")
     try:
         body = LoginBody.model_validate(fields)
-        _, token = await logins.open(body.name, body.password, _address(request), request.cookies.get(COOKIE))
+        _, token = await logins.open(body.name, body.password, address_of(request), request.cookies.get(COOKIE))
     except ValidationError as error:
         return login_page(request, next_path, name, sentence_of(error), status=422)
     except (BadLogin, TooManyTries) as error:
@@ -180,5 +181,6 @@ def with_session(response: Response, request: Request, logins: Logins, token: st
     return response
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+def address_of(request: Request) -> str:
+    """Where the request comes from, as limits count it."""
+    return by_address(request.scope) or ""

@@ -33,6 +33,8 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
 }
 CACHED = ("/app/assets/", "/app/static/", "/ops/assets/", "/ops/static/", "/study/assets/", "/study/static/")
+# Only where the browser came by https: it would not find a plain http server again.
+TRANSPORT = ("Strict-Transport-Security", "max-age=31536000")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -55,6 +57,8 @@ class SecureHeaders:
                 for name, value in HEADERS.items():
                     if not (cached and name == "Cache-Control"):
                         headers[name] = value
+                if scope["scheme"] == "https":
+                    headers[TRANSPORT[0]] = TRANSPORT[1]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -1,8 +1,26 @@
 """The settings of a labeler."""
 
+import re
 from dataclasses import dataclass
+from ipaddress import ip_network
 
-from labeler.accounts import SESSION_SECONDS, TRIES_A_MINUTE
+from labeler.accounts import IDLE_SECONDS, SESSION_SECONDS, TRIES_A_MINUTE
+from preferences.errors import RankloopError
+
+ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+OURS = ("api", "app", "favicon.ico", "join", "login", "logout", "manifest.json", "ops", "study")
+AT_LEAST_1 = (
+    "session_seconds",
+    "idle_seconds",
+    "tries_a_minute",
+    "requests_a_minute",
+    "requests_a_minute_here",
+    "body_bytes",
+)
+
+
+class BadSettings(RankloopError, ValueError):
+    """A labeler cannot be started like that; the message has one sentence for each mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,13 +28,44 @@ class Settings:
     """What whoever starts a labeler may change."""
 
     session_seconds: int = SESSION_SECONDS
-    """How long a login lasts."""
+    """How long a login lasts at most."""
+    idle_seconds: int = IDLE_SECONDS
+    """How long it lasts while nothing is done; it may end a tenth of that sooner."""
     tries_a_minute: int = TRIES_A_MINUTE
     """Wrong passwords a minute, for each account and for each address, before logins are refused."""
+    requests_a_minute: int = 6_000
+    """Requests that one account may send."""
+    requests_a_minute_here: int = 60_000
+    """Requests that one address may send; a whole office may share one."""
     body_bytes: int = 256 * 1024
     """The largest request body that is read."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies that are believed about the browser's address, host and https; none by default."""
+    root_path: str = ""
+    """The path below which a proxy publishes the labeler, such as /rank."""
 
     def __post_init__(self) -> None:
-        for name in ("session_seconds", "tries_a_minute", "body_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        mistakes = [
+            f"{name} must be at least 1, not {getattr(self, name)}." for name in AT_LEAST_1 if getattr(self, name) < 1
+        ]
+        mistakes += [
+            f"A trusted proxy is an address or a network such as 10.0.0.0/8, not {proxy!r}."
+            for proxy in self.trusted_proxies
+            if not is_network(proxy)
+        ]
+        if not ROOT_PATH.fullmatch(self.root_path) or self.root_path.split("/")[1:2] in [[name] for name in OURS]:
+            mistakes.append(
+                f'The root path is "" or like /rank, ends in no slash and does not begin with a path of ours '
+                f"({', '.join(OURS)}); it cannot be {self.root_path!r}."
+            )
+        if mistakes:
+            raise BadSettings(" ".join(mistakes))
+
+
+def is_network(text: str) -> bool:
+    """Whether it is an address or a network of addresses."""
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True

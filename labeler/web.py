@@ -16,7 +16,9 @@ from labeler.images import image_api
 from labeler.join import join_routes
 from labeler.login import login_routes
 from labeler.own_prompts import own_prompt_api
+from labeler.pace import Pace, Throttle, by_account, by_address
 from labeler.past import history_api
+from labeler.proxy import Proxied
 from labeler.rendering import Rendering
 from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
@@ -42,9 +44,12 @@ def build_api(
     rendering = rendering or Rendering()
     logins = Logins(store, settings.tries_a_minute, settings.session_seconds)
     guards = [
+        Middleware(Proxied, trusted=settings.trusted_proxies, root=settings.root_path),
         Middleware(SecureHeaders),
+        Middleware(Throttle, pace=Pace(settings.requests_a_minute_here), key=by_address),
         Middleware(RequestGuard, limit=settings.body_bytes),
-        Middleware(Gate, store=store, mounts=mounts, roles=ROLES, events=events),
+        Middleware(Gate, store=store, mounts=mounts, roles=ROLES, events=events, idle_seconds=settings.idle_seconds),
+        Middleware(Throttle, pace=Pace(settings.requests_a_minute), key=by_account),
         # Gradio adds CORS headers of its own, which reflect any origin, unless it finds this one.
         Middleware(CORSMiddleware, allow_origins=[]),
     ]

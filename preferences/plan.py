@@ -57,6 +57,10 @@ class Plan:
     """Whether annotators may type prompts of their own."""
     content_warnings: dict[str, str] | None = None
     """Topics that annotators are warned of and may opt out of: a prompt's tag -> what to expect."""
+    on_erase: str = "keep"
+    """What becomes of the rankings of somebody who is erased: "keep" (nobody's name stands there any more) or "delete"."""
+    retention_days: int = 0
+    """After how many days without an act of theirs annotators are erased; 0 is never."""
 
     @staticmethod
     def of(given: Mapping[str, Any]) -> "Plan":
@@ -77,6 +81,7 @@ class Plan:
 
 
 DEFAULTS = {field.name: field.default for field in fields(Plan)}
+CHOICES = {"on_erase": ("keep", "delete")}
 SHARES = ("shared", "repeats", "gold_pass", "gold")
 
 
@@ -89,6 +94,8 @@ def _mistake(name: str, value: Any, default: Any) -> str | None:
     elif name == "content_warnings":
         right = isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
         words = "an object of tags and texts"
+    elif name in CHOICES:
+        right, words = value in CHOICES[name], " or ".join(map(repr, CHOICES[name]))
     elif isinstance(default, bool):
         right, words = isinstance(value, bool), "true or false"
     elif name in SHARES:

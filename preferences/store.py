@@ -19,6 +19,7 @@ from preferences.tables.annotators import Annotators
 from preferences.tables.comparisons import Comparisons
 from preferences.tables.counters import Counters
 from preferences.tables.counts import Counts
+from preferences.tables.erasures import Erasures
 from preferences.tables.events import Events
 from preferences.tables.exclusions import Exclusions
 from preferences.tables.exported import Exported
@@ -64,6 +65,7 @@ class Store:
         self.counters = Counters(self)
         self.golds = Golds(self)
         self.exclusions = Exclusions(self)
+        self.erasures = Erasures(self)
         self.invites = Invites(self)
         self.jobs = Jobs(self)
         self.events = Events(self)
@@ -109,6 +111,16 @@ class Store:
                 db.conn.rollback()
                 raise
 
+    @contextmanager
+    def overwriting(self) -> Iterator[None]:
+        """What is deleted meanwhile is overwritten, in the file and in its write-ahead log, which is emptied at the end."""
+        self.db.execute("PRAGMA secure_delete=ON")
+        try:
+            yield
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self.db.execute("PRAGMA secure_delete=FAST")
+
     @staticmethod
     @contextmanager
     def _synchronous(db: Database, durable: bool) -> Iterator[None]:
@@ -151,7 +163,7 @@ class Store:
 
     def _connect(self) -> Database:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
             connection.execute(f"PRAGMA {pragma}")
         return Database(connection)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, subcommand
 
 from labeler.accounts import hash_password
-from labeler.care import check_name, invite
+from labeler.care import check_name, invite, reset
 from labeler.commands.study_care import OfStudy
 from preferences.cli import DEFAULT_DB, open_store, print_json, say
 from preferences.errors import RankloopError
@@ -40,7 +40,7 @@ class Add:
     def run(self) -> None:
         """The password is checked before the database is opened or made."""
         check_name(self.name)
-        password_hash = hash_password(read_password(self.password_stdin))
+        password_hash = hash_password(read_password(self.password_stdin), name=self.name)
         account = Store(self.db).annotators.add(self.name, self.role, password_hash, self.simulated)
         show(account, f"{account.name} can log in as {account.role}.", self.json)
 
@@ -86,8 +86,51 @@ class Password:
         """Read it, hash it, store it."""
         store = open_store(self.db)
         account = store.annotators.get(self.name)
-        store.annotators.set_password(account, hash_password(read_password(self.password_stdin)))
+        password_hash = hash_password(read_password(self.password_stdin), name=account.name)
+        store.annotators.set_password(account, password_hash)
         show(account, f"{account.name} has a new password.", self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Take an account's password, end its sessions, and print a link, good once, at which its owner sets another one."""
+
+    name: Positional[str]
+    """Whose password."""
+    days: float = 2.0
+    """How long the link is good."""
+    address: str = "http://127.0.0.1:7860"
+    """Where they find this labeler: what the link begins with."""
+    db: Path = DEFAULT_DB
+    """The database."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """The old password is void at once."""
+        store = open_store(self.db)
+        account = store.annotators.get(self.name)
+        link = reset(store, account, self.days, self.address)
+        say({"name": account.name, "link": link}, f"{account.name}\t{link}", self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """End every session of an account; its owner can log in again."""
+
+    name: Positional[str]
+    """Whose sessions."""
+    db: Path = DEFAULT_DB
+    """The database."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """On every device, at their next request."""
+        store = open_store(self.db)
+        account = store.annotators.get(self.name)
+        count = store.annotators.close_sessions(account)
+        say({"name": account.name, "sessions": count}, f"{count} sessions of {account.name} are ended.", self.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +150,42 @@ class Remove:
         account = store.annotators.get(self.name)
         store.annotators.set_active(account, False)
         show(store.annotators.get(account.id), f"{account.name} cannot log in any more.", self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Erase a person for good: name, password, settings, drafts and messages go; the audit log keeps ids alone.
+
+    Their rankings stay under a tombstone or are deleted, as each study's `on_erase` says. Backups still have them.
+    """
+
+    name: Positional[str]
+    """Who."""
+    db: Path = DEFAULT_DB
+    """The database."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """It cannot be taken back."""
+        store = open_store(self.db)
+        done = store.erasures.erase(store.annotators.get(self.name))
+        say(done, f"{erased(done)} What was backed up before still has the name.", self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Erase everybody whose time is up, as the studies' `retention_days` say; run it once a day."""
+
+    db: Path = DEFAULT_DB
+    """The database."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Without a study that sets it, nobody."""
+        done = open_store(self.db).erasures.sweep()
+        say(done, "\n".join(map(erased, done)) or "Nobody's time is up.", self.json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +265,11 @@ class People:
         Annotated[Add, subcommand("add")]
         | Annotated[List, subcommand("list")]
         | Annotated[Password, subcommand("password")]
+        | Annotated[Reset, subcommand("reset")]
+        | Annotated[Logout, subcommand("logout")]
         | Annotated[Remove, subcommand("remove")]
+        | Annotated[Erase, subcommand("erase")]
+        | Annotated[Sweep, subcommand("sweep")]
         | Annotated[Invite, subcommand("invite")]
         | Annotated[Qualify, subcommand("qualify")]
         | Annotated[Languages, subcommand("languages")]
@@ -208,6 +291,11 @@ def read_password(from_stdin: bool) -> str:
     if not password:
         raise NoPassword("There is no password on standard input.")
     return password
+
+
+def erased(done: dict[str, Any]) -> str:
+    """What an erasure did, for people."""
+    return f"{done['name']} stands for the person: {done['kept']} answers kept, {done['deleted']} deleted."
 
 
 def account_json(account: Annotator) -> dict[str, Any]:

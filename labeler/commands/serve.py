@@ -4,10 +4,11 @@ import gc
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labeler.settings import Settings
 from preferences.cli import DEFAULT_DB
 from preferences.errors import RankloopError
 from preferences.store import Store
@@ -36,17 +37,20 @@ class Serve:
     """The address to listen on; 0.0.0.0 lets other machines connect."""
     port: int = 7860
     """The port to listen on; 0 takes a free one."""
+    settings: Settings = field(default_factory=Settings)
+    """Sessions, limits, and what stands between browser and server."""
 
     def run(self) -> None:
         """Bind first: a port in use is known at once, before anything slow is imported."""
         listener = bind(self.host, self.port)
         store = Store(self.db)
+        store.erasures.sweep()
         from labeler.app import build_app
         from labeler.rendering import Helper, Rendering
 
         helper = Helper()
         helper.start()
-        serve(build_app(store, rendering=Rendering(helper)), listener)
+        serve(build_app(store, self.settings, Rendering(helper)), listener)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -77,8 +81,9 @@ def serve(app: "FastAPI", listener: socket.socket) -> None:
 
     config = uvicorn.Config(
         app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS, proxy_headers=False,
     )  # fmt: skip
+    # `proxy_headers`: uvicorn's own would believe every program on this machine; labeler.proxy believes whom it is told to.
     # After a graceful end uvicorn raises the signal again, for whoever started it; here that is the end itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

@@ -67,7 +67,8 @@ class Asked:
     """Responses a comparison, 2 to 9 (a new study: 4, or 2 if pairwise, or 6 if best-worst)."""
     plan: tuple[str, ...] = ()
     """Settings of the plan as name=value: labels_train, shared, labels_shared, labels_heldout, adjudicate, repeats,
-    repeat_gap, qualification, gold_pass, gold, quota, quota_day, seed, strengths, rating, own_prompts, content_warnings."""
+    repeat_gap, qualification, gold_pass, gold, quota, quota_day, seed, strengths, rating, own_prompts, content_warnings,
+    on_erase, retention_days."""
     flags: tuple[str, ...] | None = None
     """Names of the flags that a response can get (default: those of the board)."""
     guidelines: Path | None = None

@@ -42,7 +42,6 @@ def theme() -> gr.themes.Base:
 LOOK: dict[str, Any] = {
     "theme": theme(),
     "css_paths": [STATIC / "site.css"],
-    "head": '<link rel="icon" href="data:,">',
 }
 
 

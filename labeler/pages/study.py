@@ -13,6 +13,7 @@ from labeler.board import BASE_SCRIPTS, Drawn, static
 from labeler.care import invite, plan_of, prompts_in
 from labeler.pages import messages, quality
 from labeler.pages.header import Header
+from labeler.proxy import address_outside
 from preferences.errors import RankloopError
 from preferences.records import ROLES, Study
 from preferences.store import Store
@@ -122,16 +123,16 @@ def save_study(
         size = int(k) if k is not None else 0
         with store.write():
             if chosen in (None, NEW):
-                study = store.studies.create(name or "", size, settings, mode or "")
+                study = store.studies.create(name or "", size, settings, mode or "", account.id)
             else:
                 study = store.studies.edit(store.studies.get(str(chosen)), size, mode, settings, account.id)
             if guidelines:
-                store.studies.set_guideline(study, guidelines)
+                store.studies.set_guideline(study, guidelines, account.id)
             if consent or store.studies.consent(study):
-                store.studies.set_consent(study, consent or "")
+                store.studies.set_consent(study, consent or "", account.id)
             wanted = [store.policies.get(policy) for policy in policies or []]
             if wanted and wanted != store.studies.sampling_policies(study):
-                store.studies.set_sampling_policies(study, wanted)
+                store.studies.set_sampling_policies(study, wanted, account.id)
             people = [store.annotators.get(annotator) for annotator in limited or []]
             store.studies.set_annotators(study, people, account.id)
             added = store.studies.add_prompts(study, store.prompts.add(prompts_in(prompts or ""), HELDOUT))
@@ -209,7 +210,7 @@ def invite_people(
     """Accounts and links for all names of a paste, or for none."""
     account = require(store, request.username, *OWNERS)
     wanted = [language.strip() for language in (languages or "").split(",") if language.strip()]
-    address = str(request.headers.get("origin") or "")
+    address = address_outside(request.headers)
     try:
         if role not in ROLES:
             raise RankloopError("Choose what the invited become.")

@@ -17,7 +17,7 @@ async function drawConsent(stage, study, agreed) {
     make("p", { class: "rb-note" }, t("consent.version", { version: consent.version, date: dayText(consent.created) })),
     safeHtml("div", { class: "rb-text", dir: "auto" }, consent.html), failed,
     make("div", { class: "rb-dialog-actions" },
-      make("form", { method: "post", action: "/logout" }, make("button", { type: "submit", class: "rb-quiet" }, t("consent.leave"))),
+      make("form", { method: "post", action: at("/logout") }, make("button", { type: "submit", class: "rb-quiet" }, t("consent.leave"))),
       make("button", { type: "button", class: "rb-button", onclick: agree }, t("consent.agree")))));
   title.focus();
 }

@@ -12,10 +12,21 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** The path below which a proxy publishes this server, or "". */
+const ROOT = document.querySelector('meta[name="rankloop-root"]')?.content ?? "";
+
+/** A path of this server as a browser finds it. */
+function at(path) {
+  return ROOT + path;
+}
+
 /** An element that shows HTML which the server has sanitised (an `html` field of the API), and nothing else. */
 function safeHtml(tag, attributes, html) {
   const node = make(tag, attributes);
-  node.innerHTML = html;
+  const parsed = document.createElement("template"); // nothing in it is loaded yet
+  parsed.innerHTML = html;
+  for (const image of parsed.content.querySelectorAll('img[src^="/"]')) image.setAttribute("src", at(image.getAttribute("src")));
+  node.append(parsed.content);
   return node;
 }
 
@@ -62,7 +73,7 @@ async function request(path, body) {
     options.body = JSON.stringify(body);
   }
   try {
-    const reply = await fetch(path, options);
+    const reply = await fetch(at(path), options);
     const data = await reply.json().catch(() => null);
     return { status: reply.ok && data === null ? 0 : reply.status, data: data ?? {} };
   } catch {
@@ -86,7 +97,7 @@ function backOff(attempt) {
 }
 
 function goToLogin() {
-  location.assign("/login?next=" + encodeURIComponent(location.pathname));
+  location.assign(at("/login?next=") + encodeURIComponent(location.pathname.slice(ROOT.length)));
 }
 
 function clockTime() {

@@ -74,7 +74,7 @@ class Drafts {
     const { comparison, lease } = this.job.task;
     const body = JSON.stringify({ comparison, lease, ...this.job.draft });
     if (body.length > 60000) return; // more than a browser takes along; the mirror has it
-    fetch("/api/draft", { method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body }).catch(() => null);
+    fetch(at("/api/draft"), { method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body }).catch(() => null);
   }
 
   /** Only the newest mirrors stay. */

@@ -80,6 +80,6 @@ class History {
     const reply = await request("/api/reopen", { ranking: answer.id });
     if (reply.status === 401) return goToLogin();
     if (reply.status !== 200) return void (this.state.textContent = errorText(reply));
-    return location.assign("/app/annotate");
+    return location.assign(at("/app/annotate"));
   }
 }

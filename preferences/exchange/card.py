@@ -25,7 +25,7 @@ def card(source: Source, name: str, records: dict[str, int]) -> str:
     languages = [row["origin"] for row in exported.origins(*ask, "language") if row["origin"]]
     parts = [
         front_matter(source.license, languages),
-        f"# {study.name}",
+        f"# {cell(study.name)}",
         WHAT[name],
         "## Counts",
         "The split is decided once for each prompt, at import and before any label, with near-duplicates on one side.",
@@ -55,10 +55,11 @@ def card(source: Source, name: str, records: dict[str, int]) -> str:
 
 
 def front_matter(license: str, languages: Sequence[str]) -> str:
-    """The hub's metadata; JSON is YAML."""
+    """The hub's metadata; JSON is YAML, and has an escape for "<"."""
     lines = ["---", f"license: {json.dumps(license)}"]
     if languages:
         lines.append(f"language: {json.dumps(list(languages), ensure_ascii=False)}")
+    lines = [line.replace("<", "\\u003c") for line in lines]
     return "\n".join([*lines, 'tags: ["preference", "ranking", "rlhf", "rankloop"]', "---"])
 
 
@@ -106,5 +107,6 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as one line without a bar."""
-    return " ".join(str("" if value is None else value).replace("|", "\\|").split())
+    """A value as one line without a bar, a tag, a link or a picture."""
+    text = " ".join(str("" if value is None else value).split())
+    return text.replace("|", "\\|").replace("[", "\\[").replace("<", "&lt;")

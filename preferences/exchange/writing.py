@@ -41,11 +41,14 @@ def temporary(out: Path) -> Iterator[Path]:
 
 
 def write_jsonl(records: Iterator[Record], path: Path, packed: bool = False) -> int:
-    """One JSON object a line, gzipped if `packed`; how many."""
+    """One JSON object a line, gzipped if `packed`; how many.
+
+    "<" is written as its escape: a browser that is made to open such a file as HTML finds no tag in it.
+    """
     count = 0
     with gzip.open(path, "wb") if packed else path.open("wb") as file:
         for count, record in enumerate(records, start=1):  # noqa: B007
-            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(record, ensure_ascii=False).replace("<", "\\u003c").encode() + b"\n")
     return count
 
 

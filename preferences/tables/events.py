@@ -15,6 +15,7 @@ class Events(Table):
         row = {"at": self.store.clock(), "actor": actor, "kind": kind, "subject": subject, "detail": json.dumps(detail)}
         self.insert("events", [row])
 
-    def newest(self, limit: int = 100) -> list[Event]:
-        """The newest events, newest first."""
-        return [from_row(Event, row) for row in self.rows("SELECT * FROM events ORDER BY id DESC LIMIT ?", limit)]
+    def newest(self, limit: int = 100, actor: str | None = None, since: float = 0.0) -> list[Event]:
+        """The newest events, newest first: of all or of one actor, from that time on."""
+        sql = "SELECT * FROM events WHERE (? IS NULL OR actor = ?) AND at >= ? ORDER BY id DESC LIMIT ?"
+        return [from_row(Event, row) for row in self.rows(sql, actor, actor, since, limit)]

@@ -38,7 +38,9 @@ def check_study(name: str, k: int, mode: str) -> None:
 class Studies(Table):
     """A study joins prompts and sampling policies to the annotators' queue."""
 
-    def create(self, name: str, k: int = 4, plan: Mapping[str, Any] | None = None, mode: str = "ranking") -> Study:
+    def create(
+        self, name: str, k: int = 4, plan: Mapping[str, Any] | None = None, mode: str = "ranking", actor: str = ""
+    ) -> Study:
         """A new active study. Raises NameTaken, BadStudy, BadPlan."""
         check_study(name, k, mode)
         made = Plan.of(plan or {}).as_dict()
@@ -47,7 +49,7 @@ class Studies(Table):
             if self.row("SELECT 1 FROM studies WHERE name = ?", name):
                 raise NameTaken(f"There is a study named {name!r} already; choose another name.")
             self.insert("studies", [to_row(study)])
-            self.store.events.add("", "study created", study.id, {"k": k, "mode": mode, "plan": study.plan})
+            self.store.events.add(actor, "study created", study.id, {"k": k, "mode": mode, "plan": study.plan})
         return study
 
     def edit(
@@ -162,7 +164,7 @@ class Studies(Table):
         )
         return [from_row(Policy, row) for row in self.rows(sql, study.id)]
 
-    def set_sampling_policies(self, study: Study, policies: list[Policy]) -> None:
+    def set_sampling_policies(self, study: Study, policies: list[Policy], actor: str = "") -> None:
         """From now on `policies` answer this study's prompts; earlier choices stay on record."""
         now = self.store.clock()
         with self.store.write() as db:
@@ -170,9 +172,11 @@ class Studies(Table):
             self.insert(
                 "study_policies", [{"study": study.id, "policy": policy.id, "since": now} for policy in policies]
             )
-            self.store.events.add("", "sampling policies", study.id, {"policies": [policy.id for policy in policies]})
+            self.store.events.add(
+                actor, "sampling policies", study.id, {"policies": [policy.id for policy in policies]}
+            )
 
-    def set_guideline(self, study: Study, text: str) -> Guideline:
+    def set_guideline(self, study: Study, text: str, actor: str = "") -> Guideline:
         """A new version of the instructions; an unchanged text keeps its version."""
         with self.store.write():
             current = self.guideline(study)
@@ -183,6 +187,7 @@ class Studies(Table):
                 content_id("guideline", study.id, version, text), study.id, version, text, self.store.clock()
             )
             self.insert("guidelines", [to_row(made)])
+            self.store.events.add(actor, "guidelines", study.id, {"version": version})
         return made
 
     def guideline(self, study: Study, version: int | None = None) -> Guideline | None:
@@ -196,7 +201,7 @@ class Studies(Table):
         rows = self.rows("SELECT * FROM guidelines WHERE study = ? ORDER BY version", study.id)
         return [from_row(Guideline, row) for row in rows]
 
-    def set_consent(self, study: Study, text: str) -> ConsentText:
+    def set_consent(self, study: Study, text: str, actor: str = "") -> ConsentText:
         """A new version of what annotators agree to; an unchanged text keeps its version."""
         with self.store.write():
             current = self.consent(study)
@@ -207,6 +212,7 @@ class Studies(Table):
             ident = content_id("consent", study.id, version, text)
             made = ConsentText(ident, study.id, version, text, self.store.clock())
             self.insert("consent_texts", [to_row(made)])
+            self.store.events.add(actor, "consent text", study.id, {"version": version})
         return made
 
     def consent(self, study: Study) -> ConsentText | None:

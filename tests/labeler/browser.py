@@ -42,7 +42,8 @@ def launch(playwright: Playwright) -> Browser:
 class Labeler:
     """`labeler serve` on a database with comparisons of every size; it can be stopped and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.options = options
         self.db = folder / "labels.db"
         self.log = folder / "server.log"
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -53,7 +54,7 @@ class Labeler:
 
     def start(self) -> None:
         """Returns when the server accepts connections."""
-        command = [sys.executable, "-m", "labeler", "serve", "--db", self.db, "--port", str(self.port)]
+        command = [sys.executable, "-m", "labeler", "serve", "--db", self.db, "--port", str(self.port), *self.options]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
@@ -80,9 +81,9 @@ class Labeler:
 
 
 @contextmanager
-def labeler(folder: Path) -> Iterator[Labeler]:
-    """A running labeler whose comparisons any number of annotators may rank."""
-    made = Labeler(folder)
+def labeler(folder: Path, *options: str) -> Iterator[Labeler]:
+    """A running labeler whose comparisons any number of annotators may rank; `options`: of `labeler serve`."""
+    made = Labeler(folder, *options)
     study = made.store.studies.create("main", plan={"labels_train": 1000, "shared": 0.0, "repeats": 0.0})
     for name in ("sft", "ppo"):
         made.store.policies.add(Policy(f"pid-secret-{name}", f"policy-secret-{name}", name))  # type: ignore[arg-type]

@@ -183,7 +183,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     from labeler.app import build_app
 
     store = Store(tmp_path_factory.mktemp("standing") / "labels.db")
-    accounts = add_accounts(store)
+    accounts = {**add_accounts(store), "rosa": add_account(store, "rosa", "researcher")}
     add_comparisons(store, add_study(store))
     app = build_app(store)
     with TestClient(app):

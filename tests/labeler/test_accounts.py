@@ -23,6 +23,8 @@ from preferences.records import Annotator
 from preferences.store import Store
 from tests.labeler.conftest import PASSWORD, Clock, add_account, log_in
 
+pytestmark = [pytest.mark.security, pytest.mark.smoke]
+
 
 def test_a_hash_fits_its_password_alone() -> None:
     stored = hash_password(PASSWORD)
@@ -48,9 +50,9 @@ def test_the_database_keeps_the_hash_of_a_token_only(store: Store, accounts: dic
 def test_a_session_ends(store: Store, accounts: dict[str, Annotator], clock: Clock) -> None:
     _, token = asyncio.run(Logins(store).open("ann", PASSWORD, "here"))
     clock.now += SESSION_SECONDS - 1
-    assert account_of(store, token) == accounts["ann"]
+    assert account_of(store, token, SESSION_SECONDS) == accounts["ann"]
     clock.now += 2
-    assert account_of(store, token) is None
+    assert account_of(store, token, 2 * SESSION_SECONDS) is None
 
 
 @pytest.mark.usefixtures("accounts")

@@ -62,6 +62,8 @@ def test_after_the_login_the_pages_open(whole: TestClient) -> None:
         assert page.status_code == 200 and "Rankloop" in page.text
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 def test_every_answer_has_the_security_headers(whole: TestClient) -> None:
     log_in(whole, "ann")
     for path in (
@@ -85,6 +87,8 @@ def test_every_answer_has_the_security_headers(whole: TestClient) -> None:
     assert asset and "no-store" not in whole.get(f"/app/{asset[0]}").headers.get("cache-control", "")
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [
@@ -117,6 +121,8 @@ def test_other_methods_are_guarded_too(client: TestClient, method: str) -> None:
     assert client.request(method, "/api/settings").status_code == 405
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 def test_no_origin_is_ever_allowed_to_read(whole: TestClient) -> None:
     log_in(whole, "ann")
     for host in ("testserver", "labels.example", "127.0.0.1"):

@@ -12,6 +12,7 @@ from preferences.records import Annotator
 from preferences.store import Store
 from tests.labeler.conftest import Clock
 
+pytestmark = [pytest.mark.security, pytest.mark.smoke]
 SECRET = "a password of mine"
 
 

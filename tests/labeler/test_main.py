@@ -67,6 +67,8 @@ def test_people_are_added_listed_and_removed(run: Run, db: Path) -> None:
     assert "ann: annotator, inactive" in run("people", "list", "--db", db)[1]
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 def test_a_new_password_ends_the_sessions(run: Run, store: Store, accounts: dict[str, Annotator]) -> None:
     store.annotators.open_session(accounts["ann"], "hash", 3600)
     assert run("people", "password", "ann", "--password-stdin", "--db", store.path, stdin="another one\n")[0] == 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from labeler.markup import ATTRIBUTES, MAX_CHARACTERS, TAGS, render
 
+pytestmark = [pytest.mark.security, pytest.mark.smoke]
 ALWAYS = {"class": {"span", "pre"}, "target": {"a"}, "rel": {"a"}}
 INJECTIONS = [
     "<script>window.__xss=1</script>",

@@ -5,10 +5,13 @@ import inspect
 from pathlib import Path
 
 import gradio as gr
+import pytest
 from fastapi.testclient import TestClient
 
 import labeler
 from tests.labeler.test_who_may import blocks_of, events
+
+pytestmark = [pytest.mark.security, pytest.mark.smoke]
 
 
 def test_no_template_holds_an_expression(whole: TestClient) -> None:

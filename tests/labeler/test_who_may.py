@@ -1,4 +1,4 @@
-"""Every route and every Gradio event, called as nobody, annotator and admin, against a table of who may."""
+"""Every route and every Gradio event, called as nobody and with every role, against a table of who may."""
 
 import ast
 import inspect
@@ -17,76 +17,78 @@ from starlette.websockets import WebSocketDisconnect
 
 from labeler.accounts import COOKIE, Forbidden, token_hash
 from labeler.gate import Gate
+from preferences.records import ROLES
 from preferences.store import Store
 from tests.labeler.conftest import Standing, add_account
 
+pytestmark = [pytest.mark.security, pytest.mark.smoke]
 MOUNTS = ("/app", "/ops", "/study")
-WHO = ("nobody", "ann", "adam")
-Statuses = tuple[int, int, int]  # as nobody, annotator, admin
+WHO = ("nobody", "ann", "rosa", "adam")
+Statuses = tuple[int, int, int, int]  # as nobody, annotator, researcher, admin
 
 # A POST is made with an empty JSON object: 422 means that its sender got as far as the check of the body.
 ROUTES: dict[tuple[str, str], Statuses] = {
-    ("GET", "/"): (303, 303, 303),
-    ("GET", "/login"): (200, 200, 200),
-    ("POST", "/login"): (422, 422, 422),
-    ("POST", "/logout"): (303, 303, 303),
-    ("GET", "/join"): (410, 410, 410),
-    ("POST", "/join"): (410, 410, 410),
-    ("GET", "/favicon.ico"): (200, 200, 200),
-    ("GET", "/manifest.json"): (200, 200, 200),
-    ("GET", "/api/me"): (401, 200, 200),
-    ("GET", "/api/next"): (401, 200, 200),
-    ("GET", "/api/ahead"): (401, 200, 200),
-    ("GET", "/api/history"): (401, 200, 200),
-    ("GET", "/api/history/{ranking}"): (401, 404, 404),
-    ("POST", "/api/submit"): (401, 422, 422),
-    ("POST", "/api/skip"): (401, 422, 422),
-    ("POST", "/api/undo"): (401, 422, 422),
-    ("POST", "/api/draft"): (401, 422, 422),
-    ("POST", "/api/renew"): (401, 422, 422),
-    ("POST", "/api/release"): (401, 422, 422),
-    ("POST", "/api/reopen"): (401, 422, 422),
-    ("POST", "/api/settings"): (401, 422, 422),
-    ("GET", "/api/strings"): (401, 200, 200),
-    ("GET", "/api/study"): (401, 200, 200),
-    ("GET", "/api/guidelines"): (401, 200, 200),
-    ("POST", "/api/guidelines"): (401, 422, 422),
-    ("POST", "/api/remark"): (401, 422, 422),
-    ("GET", "/api/consent"): (401, 200, 200),
-    ("GET", "/api/work"): (401, 200, 200),
-    ("POST", "/api/consent"): (401, 422, 422),
-    ("GET", "/api/images/{ident}"): (401, 422, 422),
-    ("POST", "/api/own_prompts"): (401, 422, 422),
-    ("GET", "/api/own_prompts/{job}"): (401, 404, 404),
-    ("POST", "/api/own_prompts/{job}/rank"): (401, 404, 404),
-    ("GET", "/app/"): (401, 200, 200),
-    ("HEAD", "/app/"): (401, 200, 200),
-    ("GET", "/app/annotate"): (401, 200, 200),
-    ("GET", "/app/annotate/"): (401, 307, 307),
-    ("GET", "/app/history"): (401, 200, 200),
-    ("GET", "/app/history/"): (401, 307, 307),
-    ("GET", "/app/config"): (401, 200, 200),
-    ("GET", "/app/theme.css"): (401, 200, 200),
-    ("GET", "/app/assets/{path:path}"): (401, 200, 200),
-    ("GET", "/app/static/{path:path}"): (401, 200, 200),
-    ("POST", "/app/gradio_api/run/{api_name}"): (404, 404, 404),  # its pages call no Python
-    ("GET", "/api/studies"): (401, 403, 200),
-    ("GET", "/api/studies/{study}/hours.csv"): (401, 403, 404),
-    ("GET", "/api/studies/{study}/rankings.jsonl"): (401, 403, 404),
-    ("GET", "/study/"): (401, 403, 200),
-    ("HEAD", "/study/"): (401, 403, 200),
-    ("GET", "/study/config"): (401, 403, 200),
-    ("GET", "/study/theme.css"): (401, 403, 200),
-    ("GET", "/study/assets/{path:path}"): (401, 403, 200),
-    ("GET", "/study/static/{path:path}"): (401, 403, 200),
-    ("POST", "/study/gradio_api/run/{api_name}"): (401, 403, 200),
-    ("GET", "/ops/"): (401, 403, 200),
-    ("HEAD", "/ops/"): (401, 403, 200),
-    ("GET", "/ops/config"): (401, 403, 200),
-    ("GET", "/ops/theme.css"): (401, 403, 200),
-    ("GET", "/ops/assets/{path:path}"): (401, 403, 200),
-    ("GET", "/ops/static/{path:path}"): (401, 403, 200),
-    ("POST", "/ops/gradio_api/run/{api_name}"): (401, 403, 200),
+    ("GET", "/"): (303, 303, 303, 303),
+    ("GET", "/login"): (200, 200, 200, 200),
+    ("POST", "/login"): (422, 422, 422, 422),
+    ("POST", "/logout"): (303, 303, 303, 303),
+    ("GET", "/join"): (410, 410, 410, 410),
+    ("POST", "/join"): (410, 410, 410, 410),
+    ("GET", "/favicon.ico"): (200, 200, 200, 200),
+    ("GET", "/manifest.json"): (200, 200, 200, 200),
+    ("GET", "/api/me"): (401, 200, 200, 200),
+    ("GET", "/api/next"): (401, 200, 200, 200),
+    ("GET", "/api/ahead"): (401, 200, 200, 200),
+    ("GET", "/api/history"): (401, 200, 200, 200),
+    ("GET", "/api/history/{ranking}"): (401, 404, 404, 404),
+    ("POST", "/api/submit"): (401, 422, 422, 422),
+    ("POST", "/api/skip"): (401, 422, 422, 422),
+    ("POST", "/api/undo"): (401, 422, 422, 422),
+    ("POST", "/api/draft"): (401, 422, 422, 422),
+    ("POST", "/api/renew"): (401, 422, 422, 422),
+    ("POST", "/api/release"): (401, 422, 422, 422),
+    ("POST", "/api/reopen"): (401, 422, 422, 422),
+    ("POST", "/api/settings"): (401, 422, 422, 422),
+    ("GET", "/api/strings"): (401, 200, 200, 200),
+    ("GET", "/api/study"): (401, 200, 200, 200),
+    ("GET", "/api/guidelines"): (401, 200, 200, 200),
+    ("POST", "/api/guidelines"): (401, 422, 422, 422),
+    ("POST", "/api/remark"): (401, 422, 422, 422),
+    ("GET", "/api/consent"): (401, 200, 200, 200),
+    ("GET", "/api/work"): (401, 200, 200, 200),
+    ("POST", "/api/consent"): (401, 422, 422, 422),
+    ("GET", "/api/images/{ident}"): (401, 422, 422, 422),
+    ("POST", "/api/own_prompts"): (401, 422, 422, 422),
+    ("GET", "/api/own_prompts/{job}"): (401, 404, 404, 404),
+    ("POST", "/api/own_prompts/{job}/rank"): (401, 404, 404, 404),
+    ("GET", "/app/"): (401, 200, 200, 200),
+    ("HEAD", "/app/"): (401, 200, 200, 200),
+    ("GET", "/app/annotate"): (401, 200, 200, 200),
+    ("GET", "/app/annotate/"): (401, 307, 307, 307),
+    ("GET", "/app/history"): (401, 200, 200, 200),
+    ("GET", "/app/history/"): (401, 307, 307, 307),
+    ("GET", "/app/config"): (401, 200, 200, 200),
+    ("GET", "/app/theme.css"): (401, 200, 200, 200),
+    ("GET", "/app/assets/{path:path}"): (401, 200, 200, 200),
+    ("GET", "/app/static/{path:path}"): (401, 200, 200, 200),
+    ("POST", "/app/gradio_api/run/{api_name}"): (404, 404, 404, 404),  # its pages call no Python
+    ("GET", "/api/studies"): (401, 403, 200, 200),
+    ("GET", "/api/studies/{study}/hours.csv"): (401, 403, 404, 404),
+    ("GET", "/api/studies/{study}/rankings.jsonl"): (401, 403, 404, 404),
+    ("GET", "/study/"): (401, 403, 200, 200),
+    ("HEAD", "/study/"): (401, 403, 200, 200),
+    ("GET", "/study/config"): (401, 403, 200, 200),
+    ("GET", "/study/theme.css"): (401, 403, 200, 200),
+    ("GET", "/study/assets/{path:path}"): (401, 403, 200, 200),
+    ("GET", "/study/static/{path:path}"): (401, 403, 200, 200),
+    ("POST", "/study/gradio_api/run/{api_name}"): (401, 403, 200, 200),
+    ("GET", "/ops/"): (401, 403, 403, 200),
+    ("HEAD", "/ops/"): (401, 403, 403, 200),
+    ("GET", "/ops/config"): (401, 403, 403, 200),
+    ("GET", "/ops/theme.css"): (401, 403, 403, 200),
+    ("GET", "/ops/assets/{path:path}"): (401, 403, 403, 200),
+    ("GET", "/ops/static/{path:path}"): (401, 403, 403, 200),
+    ("POST", "/ops/gradio_api/run/{api_name}"): (401, 403, 403, 200),
 }
 
 # Routes that Gradio brings and no page needs: nobody may, at /app and at /ops.
@@ -166,7 +168,7 @@ SHUT: tuple[tuple[str, str], ...] = (
 )
 
 # Gradio's events: who may call the handler, where its app lets them in at all.
-EVENTS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
+EVENTS: dict[tuple[str, str], tuple[bool, bool, bool, bool]] = {
     **dict.fromkeys(
         [
             ("/study", name)
@@ -188,11 +190,23 @@ EVENTS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
                 "message_open",
             )
         ],
-        (False, False, True),
+        (False, False, True, True),
     ),
-    ("/ops", "people"): (False, False, True),
-    ("/ops", "studies"): (False, False, True),
-    ("/ops", "policies"): (False, False, True),
+    **dict.fromkeys(
+        [
+            ("/ops", name)
+            for name in (
+                "people",
+                "studies",
+                "policies",
+                "reset_password",
+                "end_sessions",
+                "close_account",
+                "open_account",
+            )
+        ],
+        (False, False, False, True),
+    ),
 }
 
 
@@ -234,6 +248,10 @@ def headers(standing: Standing) -> dict[str, dict[str, str]]:
     for name in WHO[1:]:
         open_session(standing, name)
     return {name: {} if name == "nobody" else {"cookie": f"{COOKIE}=token-of-{name}"} for name in WHO}
+
+
+def test_the_table_has_every_role(standing: Standing) -> None:
+    assert {standing.accounts[name].role for name in WHO[1:]} == set(ROLES)
 
 
 def test_every_route_is_in_the_table(whole: TestClient) -> None:
@@ -344,7 +362,7 @@ def test_who_may_call_every_event(whole: TestClient, headers: dict[str, dict[str
 def test_handlers_refuse_by_themselves_whoever_the_gate_lets_in(whole: TestClient, standing: Standing) -> None:
     gone = add_account(standing.store, "gone", "admin")
     standing.store.annotators.set_active(gone, False)
-    ids = (None, standing.accounts["ann"].id, standing.accounts["adam"].id)
+    ids = (None, *(standing.accounts[name].id for name in WHO[1:]))
     for mount, _, event in events(whole):
         for ident, may in zip(ids, EVENTS[mount, event.fn.__name__], strict=True):
             request = SimpleNamespace(username=ident, headers={})

@@ -56,6 +56,8 @@ def test_an_exported_set_says_where_each_response_came_from(store: Store, two_po
     assert annotation["ranking"] == [[3], [2], [0, 1]]
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 def test_annotators_have_a_pseudonym_of_the_study_unless_asked_otherwise(store: Store, two_policies: Study) -> None:
     def names(study: Study, **options: bool) -> set[str]:
         sets = ranked_sets(Source.of(store, study, None, simulated=True, **options))
