@@ -53,6 +53,23 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """C comparisons: `comparisons` [C] their ids; `prompt` [C]: numbers below `prompts`; `created` [C]: seconds.
+
+    `wanted` [C]: how many people should rank it; `heldout` [C]; `equal` [C]: all its answers are the same text, so that
+    nobody ranks it.
+    """
+
+    comparisons: list[str]
+    prompt: Ints
+    prompts: int
+    wanted: Ints
+    created: Floats
+    heldout: Bools
+    equal: Bools
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """C comparisons of K items that M annotators ranked each; U = K(K-1)/2 pairs of items i < j, in the record's order.
 

@@ -2,6 +2,8 @@
 
 from sqlite_utils import Database, Migrations
 
+from preferences.spot_schema import SPOT_CHECKS
+
 migrations = Migrations("rankloop")
 
 FIRST_SCHEMA = (
@@ -326,6 +328,12 @@ ERASURE = (
 @migrations()  # type: ignore[untyped-decorator]
 def m011_erasure(db: Database) -> None:
     for statement in ERASURE:
+        db.execute(statement)
+
+
+@migrations()  # type: ignore[untyped-decorator]
+def m012_scores_and_spot_checks(db: Database) -> None:
+    for statement in SPOT_CHECKS:
         db.execute(statement)
 
 

@@ -22,6 +22,7 @@ Verdict = Literal["", "cannot_rank"]
 PolicyKind = Literal["base", "sft", "ppo", "imported", "human"]
 
 ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")
+EQUAL = "equal"  # the origin of a comparison whose answers are all the same text: nobody ranks it, all are tied
 LABELS: tuple[Purpose, ...] = ("label", "adjudication")  # what a study counts, exports and trains on
 
 
@@ -323,6 +324,20 @@ class Gold:
     study: str
     tiers: Tiers
     explanation: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpotCheck:
+    """An answer that people are to look at. `kind`: why; `value`: how much of that it has; `baseline`: the response to the
+    same prompt that it is held against, or None."""
+
+    id: str
+    study: str
+    response: str
+    kind: str
+    value: float
+    baseline: str | None
     created: float
 
 

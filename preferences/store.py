@@ -34,6 +34,8 @@ from preferences.tables.queue import Queue
 from preferences.tables.rankings import Rankings
 from preferences.tables.remarks import Remarks
 from preferences.tables.responses import Responses
+from preferences.tables.scores import Scores
+from preferences.tables.spot_checks import SpotChecks
 from preferences.tables.studies import Studies
 from preferences.tables.work import Work
 
@@ -74,6 +76,8 @@ class Store:
         self.images = Images(self)
         self.remarks = Remarks(self)
         self.work = Work(self)
+        self.scores = Scores(self)
+        self.spot_checks = SpotChecks(self)
         self.labels = LabelColumns(self)
 
     @property

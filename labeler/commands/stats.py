@@ -15,6 +15,8 @@ class Stats:
 
     strengths: Literal["model"] | None = None
     """Instead: how strong the models (policies) are whose responses were ranked."""
+    against: str | None = None
+    """Instead: how the policies fare blind, on held-out prompts, against the one of this name."""
     study: str | None = None
     """Only this study's rankings (default: of all studies); the counts are always of the whole database."""
     include_simulated: bool = False
@@ -27,8 +29,15 @@ class Stats:
     def run(self) -> None:
         """Counts first, then the statistics."""
         from preferences import summary  # it loads scipy.stats, which no other command should wait for
+        from preferences.blind import blind
 
         store = open_store(self.db)
+        if self.against:
+            with without_collection():
+                chosen = store.studies.get(self.study) if self.study else store.studies.default()
+                found = blind(store, chosen, self.against, self.include_simulated)
+            print_json(found) if self.json else print("\n".join(blind_lines(found)))
+            return
         study = store.studies.get(self.study).id if self.study else None
         if self.strengths:
             with without_collection():
@@ -51,6 +60,20 @@ class Stats:
         for name, person in people.items():
             print(f"annotator {name}: {person['rankings']} rankings, agreement {in_words(person['agreement'])}")
         print(f"cohen_kappa: of {pairs} pairs of annotators, with --json")
+
+
+def blind_lines(found: dict[str, Any]) -> list[str]:
+    """A few lines a policy."""
+    made = [f"against {found['against']}, on held-out prompts"]
+    for name, one in found["policies"].items():
+        test = one["sequential"]
+        made += [
+            f"{name} wins: {in_words(one['win_rate'])} prompts ({one['labels']} labels)",
+            f"{name} wins at equal length: {in_words(one['at_equal_length']['win_rate'])}",
+            f"{name} is {test['decision']}: {in_words(test)}, however often one looks",
+            f"{name} labels needed: {in_words(one['labels_needed'])}",
+        ]
+    return made
 
 
 def count(store: Store) -> dict[str, int]:

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from preferences.errors import UnknownName
 from preferences.plan import Plan, labels_wanted
-from preferences.records import LABELS, Comparison, Response, Study, content_id
+from preferences.records import EQUAL, LABELS, Comparison, Response, Study, content_id
 from preferences.tables.table import Table, to_row
 
 COLUMNS = [field.name for field in fields(Comparison) if field.name not in ("items", "same")]
@@ -21,6 +21,8 @@ class Comparisons(Table):
     ) -> Comparison | None:  # fmt: skip
         """Queue a comparison; None (and nothing stored) if fewer than two items differ; again, it changes nothing.
 
+        With origin EQUAL one item is stored too, as a tie of all who said it that nobody is asked about.
+
         `same`: response -> the shown item that stands for it, by default the first of equal text. `record`: an outside
         id, which tells two comparisons of the same responses apart.
         """
@@ -30,7 +32,7 @@ class Comparisons(Table):
             first: dict[str, str] = {}
             same = {response.id: first.setdefault(response.text, response.id) for response in responses}
         items = list(dict.fromkeys(same.values()))
-        if len(items) < 2:
+        if len(items) < 2 and origin != EQUAL:
             return None
         ident = content_id("comparison", study.id, prompt, sorted(same), *([record] if record else []))
         made = Comparison(ident, study.id, prompt, items, same, origin, priority, self.store.clock(), asked_by)
@@ -72,6 +74,17 @@ class Comparisons(Table):
         by_id = {comparison.id: comparison for comparison in found}
         return [by_id[ident] for ident in idents]
 
+    def policies_of(self, idents: Iterable[str]) -> dict[str, list[str]]:
+        """Comparison -> the names of the policies of all its responses, one for each."""
+        sql = (
+            "SELECT cr.comparison, p.name FROM comparison_responses AS cr JOIN responses AS r ON r.id = cr.response "
+            "JOIN policies AS p ON p.id = r.policy WHERE cr.comparison IN (SELECT value FROM json_each(?))"
+        )
+        found: dict[str, list[str]] = {}
+        for comparison, name in self.store.db.execute(sql, [json.dumps(list(idents))]):
+            found.setdefault(comparison, []).append(name)
+        return found
+
     def ranked_ids(self, study: Study, split: str | None, simulated: bool, verdicts: bool = False) -> list[str]:
         """Ids of the comparisons that have a current ranking (by a person, unless `simulated`), oldest first.
 
@@ -90,6 +103,8 @@ class Comparisons(Table):
 
     def _wanted(self, study: Study, comparison: Comparison) -> int:
         """How many people the study, as it is now, wants to rank it."""
+        if comparison.origin == EQUAL:
+            return 0
         row = self.row(
             "SELECT s.plan, p.split FROM studies AS s, prompts AS p WHERE s.id = ? AND p.id = ?",
             study.id,

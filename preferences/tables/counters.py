@@ -7,7 +7,7 @@ from typing import Any
 
 from preferences.plan import Plan, draw, is_repeated, labels_wanted
 from preferences.rankings import top_splits
-from preferences.records import LABELS, Ranking, Study, Tiers
+from preferences.records import EQUAL, LABELS, Ranking, Study, Tiers
 from preferences.tables.table import Table
 
 PART = 50  # prompts that are looked at together
@@ -50,16 +50,17 @@ class Counters(Table):
                 self._settle_splits("c.prompt IN (SELECT value FROM json_each(:which))", idents)
 
     def _want(self, where: str, which: str) -> None:
-        """Ask the plan again how many people should rank each of those comparisons: nobody gold."""
+        """Ask the plan again how many people should rank each of those comparisons: nobody gold or equal answers."""
         rows = self.rows(
             "SELECT c.id, c.study, p.split, c.asked_by IS NOT NULL AS own, "
-            "EXISTS (SELECT 1 FROM golds WHERE comparison = c.id) AS gold "
+            "(c.origin = ? OR EXISTS (SELECT 1 FROM golds WHERE comparison = c.id)) AS nobody "
             f"FROM comparisons AS c JOIN prompts AS p ON p.id = c.prompt WHERE {where}",
+            EQUAL,
             which,
         )
         plans = {ident: Plan.of(self.store.studies.get(ident).plan) for ident in {row["study"] for row in rows}}
         wanted = [
-            (0 if row["gold"] else labels_wanted(plans[row["study"]], row["id"], row["split"], row["own"]), row["id"])
+            (0 if row["nobody"] else labels_wanted(plans[row["study"]], row["id"], row["split"], row["own"]), row["id"])
             for row in rows
         ]
         self.store.db.conn.executemany("UPDATE comparisons SET wanted = ?1 WHERE id = ?2 AND wanted != ?1", wanted)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preferences.contests import Answers
-from preferences.labels import MOST, NONE, Labels
+from preferences.labels import MOST, NONE, Asked, Labels
 from preferences.rankings import ALL_BAD
-from preferences.records import Annotator, Purpose
+from preferences.records import EQUAL, Annotator, Purpose, Study
 from preferences.style import EFFECTS, features
 from preferences.tables.table import Table
 
@@ -84,6 +84,25 @@ class LabelColumns(Table):
         )
         found = dict(self.store.db.execute(sql, [json.dumps(list(comparisons))]).fetchall())
         return np.array([found[comparison] for comparison in comparisons], np.int64)
+
+    def asked(self, study: Study, comparisons: Sequence[str]) -> Asked:
+        """What was asked in those comparisons, and after them in the study's held-out ones whose answers are all equal."""
+        sql = (
+            "SELECT c.id, c.prompt, max(c.wanted, 1), c.created, p.split = 'heldout', c.origin = :equal "
+            "FROM comparisons AS c JOIN prompts AS p ON p.id = c.prompt "
+            "WHERE c.id IN (SELECT value FROM json_each(:ids)) "
+            "OR (c.study = :study AND c.origin = :equal AND p.split = 'heldout')"
+        )
+        parameters = {"ids": json.dumps(list(comparisons)), "study": study.id, "equal": EQUAL}
+        rows = {row[0]: row[1:] for row in self.store.db.execute(sql, parameters)}
+        order = list(dict.fromkeys([*comparisons, *rows]))
+        numbers: dict[str, int] = {}
+        prompt = [numbers.setdefault(rows[ident][0], len(numbers)) for ident in order]
+        wanted, created, heldout, equal = (np.array([rows[ident][i] for ident in order]) for i in range(1, 5))
+        return Asked(
+            order, np.array(prompt, int), len(numbers), wanted.astype(int), created.astype(float), heldout.astype(bool),
+            equal.astype(bool),
+        )  # fmt: skip
 
     def answers(self, comparisons: Sequence[str]) -> Answers:
         """The responses of those comparisons with their policies and the form of their texts, in the record's order."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from preferences.records import Response, content_id
+from preferences.records import Policy, Response, Study, content_id
 from preferences.tables.table import Table, from_row, to_row
 
 SELECT = (
@@ -42,3 +42,11 @@ class Responses(Table):
         """All answers of one policy, in order of sampling."""
         rows = self.rows(SELECT + "WHERE policy = ? ORDER BY created, prompt, sample_index", policy)
         return [from_row(Response, row) for row in rows]
+
+    def newest(self, study: Study, policy: Policy, most: int) -> list[Response]:
+        """At most so many of a policy's answers to the study's prompts, the newest first."""
+        sql = SELECT + (
+            "WHERE policy = ? AND prompt IN (SELECT prompt FROM study_prompts WHERE study = ?) "
+            "ORDER BY created DESC, r.rowid DESC LIMIT ?"
+        )
+        return [from_row(Response, row) for row in self.rows(sql, policy.id, study.id, most)]

@@ -69,3 +69,47 @@ def rank(store: Store, study: Study, annotator: Annotator, tiers: Tiers | None =
     lease = take(store, study, annotator)
     assert lease is not None
     return store.rankings.submit(annotator, answer_of(lease, tiers)).id
+
+
+def add_duel(
+    store: Store, study: Study, wins: Sequence[float], policies: tuple[str, str] = ("ppo", "sft"), judges: int = 3,
+    about: str = "Duel", lengths: tuple[int, int] = (1, 1),
+) -> list[Comparison]:  # fmt: skip
+    """A held-out prompt for each of `wins`, what the first policy wins on it in the eyes of all judges: 0, 0.5 or 1.
+
+    `policies`: ids of stored ones; `lengths`: of their answers, in words.
+    """
+    people = [store.annotators.find(f"judge {i}") or add_annotator(store, f"judge {i}") for i in range(judges)]
+    made = []
+    for i, won in enumerate(wins):
+        prompt = add_prompt(store, f"{about} {i} {'x' * (i % 7)}{i * i}?", heldout=1.0)
+        store.studies.add_prompts(study, [prompt])
+        responses = [
+            Response.make(prompt.id, policy, f"{policy} says {i}{' well' * words}.", 7, 0)
+            for policy, words in zip(policies, lengths, strict=True)
+        ]
+        store.responses.add(responses)
+        comparison = store.comparisons.add(study, prompt.id, responses, origin="blind")
+        assert comparison is not None
+        new, old = (response.id for response in responses)
+        tiers = {1: [[new], [old]], 0.5: [[new, old]], 0: [[old], [new]]}[won]
+        for person in people:
+            store.rankings.add_imported(person, comparison, tiers)
+        made.append(comparison)
+    return made
+
+
+def add_checks(store: Store, study: Study, policies: tuple[str, str] = ("pid-secret-ppo", "pid-secret-sft")) -> None:
+    """Answers of two policies to two prompts, scored; the longest and the most repetitive of the first one are queued."""
+    answers = []
+    for i in range(2):
+        prompt = add_prompt(store, f"What is odd {i}?")
+        store.studies.add_prompts(study, [prompt])
+        texts = (f"Very well {i}. " + "So it goes. " * (8 - i), f"Well {i}.")
+        answers.append(
+            [Response.make(prompt.id, policy, text, 9, 0) for policy, text in zip(policies, texts, strict=True)]
+        )
+        store.responses.add(answers[-1])
+        store.scores.add("runs/reward/adapter", {one.id: float(len(one.text)) for one in answers[-1]})
+    for kind in ("longest", "most repetitive"):
+        store.spot_checks.add(study, kind, [(new.id, float(len(new.text)), old.id) for new, old in answers])
