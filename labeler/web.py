@@ -20,6 +20,7 @@ from labeler.pace import Pace, Throttle, by_account, by_address
 from labeler.past import history_api
 from labeler.proxy import Proxied
 from labeler.rendering import Rendering
+from labeler.reports import report_api
 from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
 from labeler.study_api import study_api
@@ -59,6 +60,6 @@ def build_api(
         app.include_router(with_html(store, rendering))
     app.include_router(login_routes(logins))
     app.include_router(join_routes(logins))
-    for routes in (study_api, consent_api, image_api, work_api, download_api):
+    for routes in (study_api, consent_api, image_api, work_api, download_api, report_api):
         app.include_router(routes(store))
     return app

@@ -12,10 +12,16 @@ from labeler.care import invite
 from preferences.records import Response, Study
 from preferences.store import Store
 from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.preferences.make import add_checks, add_duel
 
 SIZES: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1280, "height": 900}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+COMPUTED = {
+    "Quality": ("Compute the statistics", "Pairwise agreement"),
+    "Blind evaluation": ("Compare the policies", "However often one looks"),
+    "Checks": ("Show the checks", "longest"),
 }
 GUIDE = """# How to rank
 
@@ -79,6 +85,8 @@ def fill(store: Store, study: Study) -> None:
     responses = [Response.make(battle.id, "pid-secret-sft", text, 0, i) for i, text in enumerate(ANSWERS[:2])]
     store.responses.add(responses)
     store.comparisons.add(study, battle.id, responses, priority=7.0)
+    add_checks(store, study)
+    add_duel(store, study, [1, 1, 0.5, 1, 0, 1, 0, 1] * 6, ("pid-secret-ppo", "pid-secret-sft"), lengths=(9, 4))
 
 
 def pages(browser: Browser, server: Labeler, who: str, options: dict[str, Any]) -> Iterator[tuple[str, Page]]:
@@ -112,12 +120,17 @@ def pages(browser: Browser, server: Labeler, who: str, options: dict[str, Any]) 
     page.goto(f"{server.url}/study/")
     page.wait_for_selector("td", state="attached")
     yield "study", page
-    for tab in ("People", "Rankings", "Quality", "Messages"):
+    for tab in ("People", "Rankings", "Quality", "Blind evaluation", "Checks", "Messages"):
         if not page.get_by_role("tab", name=tab).is_visible():  # on a phone the last ones are behind three dots
             page.locator(".overflow-menu > button").click()
         page.locator("button:visible", has_text=tab).last.click()
         page.wait_for_timeout(500)
-        yield f"study-{tab.lower()}", page
+        if tab in COMPUTED:
+            button, shown = COMPUTED[tab]
+            page.get_by_role("button", name=button).click()
+            page.get_by_text(shown, exact=True).filter(visible=True).first.wait_for()
+            page.wait_for_timeout(500)  # plots are drawn after the tables
+        yield f"study-{tab.lower().replace(' ', '-')}", page
     seat.context.clear_cookies()
     page.goto(f"{server.url}/login")
     yield "login", page

@@ -1,4 +1,4 @@
-"""The command line: trainer sft | sample | reward | ppo | evaluate | report | export | worker | plan | doctor."""
+"""The command line: trainer sft | sample | reward | ppo | evaluate | check | report | export | worker | plan | doctor."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 
 from preferences.cli import guarded, print_json, say
 from trainer import plan_text
+from trainer.check import Check
 from trainer.doctor import Doctor, doctor
 from trainer.doctor import as_json as findings_as_json
 from trainer.doctor import as_text as findings_as_text
@@ -23,7 +24,7 @@ from trainer.ppo import Ppo
 from trainer.report import Report
 from trainer.report import report as write_report
 from trainer.reward import Reward
-from trainer.sample import SampleStage
+from trainer.selecting import Select
 from trainer.sft import Sft
 from trainer.stages import run
 from trainer.worker import Worker, work
@@ -34,9 +35,10 @@ Evaluate = Annotated[
 ]
 Command = (
     Annotated[Sft, subcommand("sft")]
-    | Annotated[SampleStage, subcommand("sample")]
+    | Annotated[Select, subcommand("sample")]
     | Annotated[Reward, subcommand("reward")]
     | Annotated[Ppo, subcommand("ppo")]
+    | Annotated[Check, subcommand("check")]
     | Annotated[Worker, subcommand("worker")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Export, subcommand("export")]

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from preferences import intervals
 from preferences.errors import RankloopError
-from preferences.records import Policy, Split
+from preferences.records import Policy, Prompt, Response, Split
 from preferences.store import Store
+from trainer.blind import human_answers, queue_blind
 from trainer.elements import distinct
 from trainer.models import Base
 from trainer.ranked import Ranked, context_length, fitting, load_ranked
@@ -20,7 +21,8 @@ from trainer.ranked_files import ranked_file
 from trainer.recheck import checked_reward
 from trainer.reward_metrics import accuracy, by, kendall_tau, lengths, negated, pairs_of, top_1
 from trainer.roles import Roles
-from trainer.sample import SampleStage, fitted, queue, respond
+from trainer.sample import SampleStage, fitted, respond
+from trainer.scoring import Scorer
 from trainer.stage import Stage, open_study
 
 
@@ -48,18 +50,22 @@ class EvaluateReward(Stage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatePolicy(SampleStage):
-    """Answers of two policies to the held-out prompts, scored by a reward model, and queued blind beside each other."""
+    """Answers of policies to the held-out prompts, scored by a reward model, and queued blind beside each other."""
 
     adapter: Path
     """The 'adapter' folder of the policy's run."""
     against: str | None = None
     """Name of the policy to compare with; default the one it was trained from."""
+    also: tuple[str, ...] = ()
+    """Names of further policies, such as checkpoints of the run (NAME@ITERATION)."""
+    human: Path | None = None
+    """Demonstrations (as `trainer sft` reads them) whose answers to held-out prompts are queued among the others."""
     reward: Path | None = None
     """A reward model that scores the answers."""
     pessimism: float = 0.0
     """Take this many times the spread of an ensemble's members off their mean score."""
     queue: bool = False
-    """Queue the answers of both, mixed, for the annotators."""
+    """Queue the answers of all, mixed, for the annotators."""
 
 
 def evaluate_reward(config: EvaluateReward, store: Store | None, base: Base) -> dict[str, Any]:
@@ -111,10 +117,12 @@ def judged_by(config: EvaluateReward, store: Store | None, base: Base) -> list[R
 
 
 def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[str, Any]:
-    """{"prompts", "policy", "against", and for each of the two {"length", "eos_rate", "score"}, "win_rate", "queued"}."""
+    """{"prompts", "policy", "against", and for each of the two {"length", "eos_rate", "score"}, "win_rate",
+    "score_difference", "others": {policy: the same}, "queued", "equal"}; what was not asked for is left out."""
     study = open_study(store, config.study)
     policy = _policy_of(store, config.adapter)
     against = store.policies.get(config.against or _parent(policy))
+    others = [store.policies.get(name) for name in config.also]
     prompts = store.prompts.all("heldout", study.id)[: config.prompts]
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no held-out prompts; import more with `labeler import prompts`.")
@@ -122,31 +130,47 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[st
     config = fitted(config, base, k)
     roles = Roles(base)
     model = checked_reward(roles, config.reward, config.at_once, config.pessimism) if config.reward else None
-    with tqdm(total=2 * k * len(prompts), desc="sample", unit="answer") as bar:
-        answers = [respond(config, store, roles, [one], prompts, k, bar.update) for one in (policy, against)]
+    human = human_answers(store, config.human, prompts)[1] if config.human else None
+    policies = [policy, against, *others]
+    with tqdm(total=len(policies) * k * len(prompts), desc="sample", unit="answer") as bar:
+        answers = [respond(config, store, roles, [one], prompts, k, bar.update) for one in policies]
+    found = [measured(config, model, prompts, rows) for rows in answers]
     result: dict[str, Any] = {"prompts": len(prompts), "policy": policy.name, "against": against.name}
-    scores = []
-    for name, rows in zip(("new", "old"), answers, strict=True):
-        flat = [response for row in rows for response in row]
-        facts: dict[str, Any] = {
-            "length": float(np.mean([r.tokens for r in flat])),
-            "eos_rate": float(np.mean([r.finish_reason == "stop" for r in flat])),
+    result |= {"new": found[0][0], "old": found[1][0]} | compared(found[0][1], found[1][1])
+    if others:
+        result["others"] = {
+            one.name: facts | compared(scores, found[1][1])
+            for one, (facts, scores) in zip(others, found[2:], strict=True)
         }
-        if model:
-            drawn = np.array(model.score_responses(flat, prompts, config.at_once)).reshape(len(prompts), k)
-            scores.append(drawn)
-            facts["score"] = intervals.mean(drawn.mean(1)).as_dict()
-        result[name] = facts
-    if model:
-        new, old = scores
-        wins = (np.sign(new[:, :, None] - old[:, None, :]) * 0.5 + 0.5).mean((1, 2))
-        result["win_rate"] = intervals.mean(wins).as_dict()
-        result["score_difference"] = intervals.mean((new - old).mean(1)).as_dict()
     if config.queue:
-        half = max(1, study.k // 2)
-        mixed = [[*new[:half], *old[: study.k - half]] for new, old in zip(*answers, strict=True)]
-        result["queued"] = queue(store, study, prompts, mixed)
+        result |= queue_blind(store, study, prompts, [*answers, *([human] if human else [])], study.k)
     return result
+
+
+def measured(
+    config: EvaluatePolicy, model: Scorer | None, prompts: list[Prompt], rows: list[list[Response]]
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Length, end rate and score of a policy's answers, and the scores [prompts, K]."""
+    flat = [response for row in rows for response in row]
+    facts: dict[str, Any] = {
+        "length": float(np.mean([r.tokens for r in flat])),
+        "eos_rate": float(np.mean([r.finish_reason == "stop" for r in flat])),
+    }
+    if not model:
+        return facts, None
+    drawn = np.array(model.score_responses(flat, prompts, config.at_once)).reshape(len(prompts), -1)
+    return {**facts, "score": intervals.mean(drawn.mean(1)).as_dict()}, drawn
+
+
+def compared(new: np.ndarray | None, old: np.ndarray | None) -> dict[str, Any]:
+    """{"win_rate", "score_difference"} of scores [prompts, K], paired by prompt; {} without scores."""
+    if new is None or old is None:
+        return {}
+    wins = (np.sign(new[:, :, None] - old[:, None, :]) * 0.5 + 0.5).mean((1, 2))
+    return {
+        "win_rate": intervals.mean(wins).as_dict(),
+        "score_difference": intervals.mean((new - old).mean(1)).as_dict(),
+    }
 
 
 def _parent(policy: Policy) -> str:

@@ -1,14 +1,17 @@
 """What one PPO iteration has in hand: a rollout, what the frozen roles say of it, and what the updates aim at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from preferences.errors import RankloopError
-from preferences.records import Message
-from trainer.batches import Example
+from preferences.records import Message, Prompt
+from trainer.batches import Example, pad
 from trainer.models import Base
 from trainer.ppo_math import kl_k3, masked_mean
+from trainer.roles import Roles
+from trainer.rollout import Sampling, generate
 
 
 class RatioOff(RankloopError):
@@ -29,6 +32,26 @@ class Answers:
     mask: Tensor
     old: Tensor
     values: Tensor
+
+
+def drawn_answers(
+    roles: Roles, role: str, prompts: Sequence[Prompt], key: tuple[int, ...], sampling: Sampling, token_budget: int,
+    head: str | None = None,
+) -> Answers:  # fmt: skip
+    """An answer a prompt from a role; `key` and its number decide the random numbers of each. `head`: see `generate`."""
+    base = roles.base
+    ids = [base.prompt_ids(prompt.messages) for prompt in prompts]
+    keys = [(*key, i) for i in range(len(ids))]
+    drawn = generate(roles, role, ids, keys, sampling, token_budget, head=head)
+    old, mask = pad([sample.logprobs for sample in drawn], 0.0, base.device)
+    values, _ = pad([sample.values for sample in drawn], 0.0, base.device)
+    return Answers(
+        prompts=[prompt.messages for prompt in prompts],
+        examples=[Example(prompt, sample.ids) for prompt, sample in zip(ids, drawn, strict=True)],
+        texts=[base.text(sample.ids) for sample in drawn],
+        finished=[sample.finished for sample in drawn],
+        mask=mask, old=old, values=values,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """A PPO iteration in numbers, under TRL's names where it has one."""
 
-import itertools
 import resource
 import sys
 from collections.abc import Sequence
@@ -34,17 +33,17 @@ def describe(rollout: Rollout, targets: Targets, beta: float) -> dict[str, float
         "val/response_length": float(lengths.mean()),
         "val/response_length_p95": float(lengths.quantile(0.95)),
         "val/empty_rate": sum(not text for text in answers.texts) / count,
-        "val/distinct_2": distinct_pairs([example.response for example in answers.examples]),
+        "val/distinct_2": distinct_runs([example.response for example in answers.examples], 2),
         "val/explained_variance": explained_variance(answers.values, targets.returns, mask),
         "val/returns_mean": float(masked_mean(targets.returns, mask)),
         "beta": beta,
     }
 
 
-def distinct_pairs(responses: Sequence[Sequence[int]]) -> float:
-    """Share of different ones among all pairs of neighbouring tokens (Li et al. 2016, distinct-2); 1 if there is none."""
-    pairs = [pair for response in responses for pair in itertools.pairwise(response)]
-    return len(set(pairs)) / len(pairs) if pairs else 1.0
+def distinct_runs(responses: Sequence[Sequence[int]], n: int) -> float:
+    """Share of different ones among all runs of n tokens (Li et al. 2016, distinct-n); 1 if there is none."""
+    runs = [tuple(response[i : i + n]) for response in responses for i in range(len(response) - n + 1)]
+    return len(set(runs)) / len(runs) if runs else 1.0
 
 
 def padding_share(examples: Sequence[Example], budget: Budget) -> float:

@@ -22,7 +22,7 @@ POSITIVE = (
     "keep", "show_every",
 )  # fmt: skip
 MAYBE_POSITIVE = ("token_budget", "sample_budget", "kl_target", "stop_kl", "top_layers")  # or None
-NOT_NEGATIVE = ("beta", "missing_eos_penalty", "value_weight", "reward_weight", "pessimism")
+NOT_NEGATIVE = ("beta", "missing_eos_penalty", "value_weight", "reward_weight", "pessimism", "snapshots")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,9 @@ class Ppo(Stage):
     """Iterations between two checkpoints."""
     keep: int = 2
     """Checkpoints that are kept."""
+    snapshots: int = 3
+    """Adapters that are kept on the way, evenly spread, as policies NAME@ITERATION: what `trainer report` compares, and what
+    can be ranked blind."""
     show_every: int = 5
     """Iterations between two looks at the answers to the same few prompts (samples.jsonl)."""
     tracker: Literal["none", "tensorboard", "trackio", "wandb"] = "none"
@@ -160,6 +163,12 @@ class Ppo(Stage):
             )
         return wrong
 
+    def snapshot_steps(self) -> list[int]:
+        """After which iterations an adapter is kept; the last one's is the run's own."""
+        parts = self.snapshots + 1
+        steps = {round(i * self.iterations / parts) for i in range(1, parts)}
+        return sorted(steps - {0, self.iterations})
+
     @property
     def folder(self) -> Path:
         """Where the run is."""
@@ -184,7 +193,8 @@ def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
     study, name = open_study(store, config.study), config.name or run.folder.name
     if not config.resume:
         check_free(run.folder)
-        check_name(store, name)
+        for policy in (name, *(snapshot_name(name, step) for step in config.snapshot_steps())):
+            check_name(store, policy)
     start = starting_policy(config, store, study, base, run)
     prompts = store.prompts.all("train", study.id)
     if not prompts:
@@ -221,11 +231,23 @@ def finish(
     policy = register(
         store, study, name, "ppo", trainer.roles.base, run.adapter, config.sample_next, config=settings, **facts
     )
-    run.finish(policy=policy.id, iterations=trainer.done, **metrics)
+    kept = []
+    for step in config.snapshot_steps():
+        folder = run.snapshot(step)
+        if folder.is_dir():
+            at = {"config": {**settings, "iteration": step}, **facts}
+            made = register(store, study, snapshot_name(name, step), "ppo", trainer.roles.base, folder, False, **at)
+            kept.append({"iteration": step, "policy": made.id, "name": made.name})
+    run.finish(policy=policy.id, iterations=trainer.done, snapshots=kept, **metrics)
     return {
         "policy": policy.name, "adapter": str(run.adapter), "iterations": trainer.done,
         "kl": metrics["objective/kl"], "scores": metrics["objective/scores"],
     }  # fmt: skip
+
+
+def snapshot_name(name: str, step: int) -> str:
+    """What the policy after so many iterations is called."""
+    return f"{name}@{step}"
 
 
 def starting_policy(config: Ppo, store: Store, study: Study, base: Base, run: Run) -> Policy:

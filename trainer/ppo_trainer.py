@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from preferences.records import Policy, Prompt
-from trainer.batches import Example, pad
 from trainer.budget import Budget
 from trainer.checkpoints import Checkpoints, State
-from trainer.experience import Answers, Rollout, Targets, check_first, tolerance
+from trainer.experience import Answers, Rollout, Targets, check_first, drawn_answers, tolerance
 from trainer.judges import Judges
 from trainer.kl_control import KlControl
 from trainer.learner import Learner
@@ -25,7 +24,7 @@ from trainer.ppo_math import advantages_and_returns, kl_k1, masked_mean, masked_
 from trainer.recheck import checked_reward
 from trainer.rewards import RewardFunction, summed
 from trainer.roles import Roles, lora_config
-from trainer.rollout import Sampling, generate
+from trainer.rollout import Sampling
 from trainer.room import ppo_budgets
 from trainer.runs import Run
 from trainer.scoring import Scorer
@@ -103,6 +102,9 @@ class PpoTrainer:
                     metrics = self.step(next(batches))
                     self.done += 1
                     last = self.done == config.iterations
+                    if self.done in config.snapshot_steps():
+                        card = {"kind": "ppo", "iterations": self.done}
+                        self.roles.save("policy", self.run.snapshot(self.done), card)
                     screen.show(self.done, metrics)
                     if last or self.done % config.show_every == 0:
                         screen.samples(self.done, self.look(prompts))
@@ -137,20 +139,8 @@ class PpoTrainer:
 
     def draw(self, prompts: Sequence[Prompt], key: tuple[int, ...]) -> Answers:
         """An answer a prompt from the policy; `key` and its number decide the random numbers of each."""
-        config, base = self.config, self.roles.base
-        ids = [base.prompt_ids(prompt.messages) for prompt in prompts]
-        keys = [(*key, i) for i in range(len(ids))]
-        sampling = Sampling(config.temperature, 1.0, config.max_new_tokens)
-        drawn = generate(self.roles, "policy", ids, keys, sampling, self.sampled_at_once, head=self.trunk_head)
-        old, mask = pad([sample.logprobs for sample in drawn], 0.0, base.device)
-        values, _ = pad([sample.values for sample in drawn], 0.0, base.device)
-        return Answers(
-            prompts=[prompt.messages for prompt in prompts],
-            examples=[Example(prompt, sample.ids) for prompt, sample in zip(ids, drawn, strict=True)],
-            texts=[base.text(sample.ids) for sample in drawn],
-            finished=[sample.finished for sample in drawn],
-            mask=mask, old=old, values=values,
-        )  # fmt: skip
+        sampling = Sampling(self.config.temperature, 1.0, self.config.max_new_tokens)
+        return drawn_answers(self.roles, "policy", prompts, key, sampling, self.sampled_at_once, head=self.trunk_head)
 
     def exact(self, answers: Answers) -> Answers:
         """The answers with log-probabilities that the training pass reproduces.

@@ -1,4 +1,4 @@
-"""A reward report as one HTML file that needs nothing else: no script, no remote file, every text escaped."""
+"""A report as one HTML file that needs nothing else: no script, no remote file, every text escaped."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -42,8 +42,12 @@ def page(document: Document, pictures: dict[str, bytes]) -> str:
         section("Where it differs most from the rankings", worst(document)),
         section("The run", options(document)),
     ]  # fmt: skip
-    title = f"<title>{escape(document['run'])}</title>"
-    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'>{title}"
+    return sheet(document["run"], parts)
+
+
+def sheet(title: str, parts: Sequence[str]) -> str:
+    """The whole file around its parts."""
+    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{escape(title)}</title>"
     return f"<!doctype html><html lang='en'><head>{head}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
 
 

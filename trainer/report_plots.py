@@ -48,8 +48,8 @@ def dressed(axes: Axes) -> Axes:
     return axes
 
 
-def intervals(axes: Axes, rows: Sequence[tuple[str, Document, str]]) -> None:
-    """A dot and its 95% interval a row, the first on top; (name, statistic, colour)."""
+def intervals(axes: Axes, rows: Sequence[tuple[str, Document, str]], level: float = 0.5) -> None:
+    """A dot and its 95% interval a row, the first on top; (name, statistic, colour). `level`: where nothing is shown."""
     for at, (_, found, colour) in enumerate(rows):
         y = len(rows) - 1 - at
         low, high = found["low"], found["high"]
@@ -67,7 +67,7 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, Document, str]]) -> None:
         )
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows][::-1])
     axes.set_ylim(-0.6, len(rows) - 0.3)
-    axes.axvline(0.5, color=OTHER, linewidth=1, linestyle=":")
+    axes.axvline(level, color=OTHER, linewidth=1, linestyle=":")
     axes.grid(axis="y", visible=False)
 
 

@@ -32,6 +32,10 @@ class Run:
         """Where the trained adapter is saved."""
         return self.folder / ADAPTER
 
+    def snapshot(self, step: int) -> Path:
+        """Where the adapter after so many iterations is kept."""
+        return self.folder / "snapshots" / f"{step:06d}"
+
     def start(self, stage: str, config: Any, base: Base, **facts: Any) -> None:
         """Make the folder and write what decides the result. Raises RunExists, or RankloopError if it cannot be written."""
         check_free(self.folder)

@@ -153,10 +153,17 @@ def draw(config: SampleStage, roles: Roles, slots: Sequence[Slot], on_rows: Call
     return [response for response in drawn if response is not None]
 
 
-def queue(store: Store, study: Study, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> int:
+def queue(
+    store: Store,
+    study: Study,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[Response]],
+    origin: str = "sampled",
+) -> int:
     """Comparisons of each prompt's responses; how many there are (a prompt whose answers are all equal gives none)."""
     with store.write():
         made = [
-            store.comparisons.add(study, prompt.id, answers) for prompt, answers in zip(prompts, responses, strict=True)
+            store.comparisons.add(study, prompt.id, answers, origin)
+            for prompt, answers in zip(prompts, responses, strict=True)
         ]
     return sum(comparison is not None for comparison in made)

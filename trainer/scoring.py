@@ -1,7 +1,7 @@
 """Scores: a scalar head on the reward adapter's states, normalised so that the policy's own answers have mean 0, std 1."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,10 @@ class Scorer(ABC):
         """The roles whose states it reads, a block of rows each."""
 
     @abstractmethod
+    def each(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
+        """(members, rows) normalised scores of each member, from each block's response states."""
+
+    @abstractmethod
     def judge(self, states: Sequence[Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(rows,) normalised scores and how far its members are apart (0 for one), from each block's response states."""
 
@@ -48,15 +52,30 @@ class Scorer(ABC):
     ) -> tuple[list[float], list[float]]:
         """Scores and spreads in the given order; one forward pass of the base a micro-batch, however many blocks it has."""
         scores, spreads = torch.zeros(2, len(examples))
+        for rows, states, lengths in self.passes(examples, token_budget):
+            found = self.judge(states, lengths)
+            scores[rows], spreads[rows] = (x.float().to(scores.device) for x in found)
+            on_rows(len(rows))
+        return scores.tolist(), spreads.tolist()
+
+    @torch.no_grad()
+    def each_all(self, examples: Sequence[Example], token_budget: int) -> list[list[float]]:
+        """A list of normalised scores a member, in the given order."""
+        scores = torch.zeros(len(self.blocks), len(examples))
+        for rows, states, lengths in self.passes(examples, token_budget):
+            scores[:, rows] = self.each(states, lengths).float().to(scores.device)
+        return scores.tolist()
+
+    def passes(
+        self, examples: Sequence[Example], token_budget: int
+    ) -> Iterator[tuple[list[int], Sequence[Tensor], Tensor]]:
+        """The rows of each micro-batch, each block's response states of them, and the lengths of their answers."""
         count = len(self.blocks)
         for rows in shared_batches(examples, token_budget // count, self.roles.together):
             batch = self.roles.collate([examples[i] for i in rows])
             with self.roles.routed(*self.blocks):
                 states = self.roles.response_states(batch.repeat(count)).chunk(count)
-            found = self.judge(states, batch.lengths)
-            scores[rows], spreads[rows] = (x.float().to(scores.device) for x in found)
-            on_rows(len(rows))
-        return scores.tolist(), spreads.tolist()
+            yield rows, states, batch.lengths
 
     def score_responses(
         self, responses: Sequence[Response], prompts: Sequence[Prompt], token_budget: int
@@ -101,6 +120,10 @@ class RewardModel(Scorer):
     def score(self, states: Tensor, lengths: Tensor) -> Tensor:
         """(rows,) normalised scores from response states (rows, R + 1, hidden) and response lengths (rows,)."""
         return (raw_scores(self.roles, self.role, states, lengths, self.pooling) - self.mean) / self.std
+
+    def each(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
+        """It is the only member."""
+        return self.score(states[0], lengths)[None]
 
     def judge(self, states: Sequence[Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Its scores, and no spread."""

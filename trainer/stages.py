@@ -4,23 +4,27 @@ from typing import Any
 
 from preferences.cli import open_store
 from preferences.store import Store
+from trainer.check import Check, check
 from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
 from trainer.models import Base
 from trainer.ppo import Ppo, ppo
 from trainer.reward import Reward, reward
 from trainer.sample import SampleStage, sample
+from trainer.selecting import Select, sample_selected
 from trainer.sft import Sft, sft
 from trainer.stage import Stage, default_device_name, device_lock, open_base
 
 WORK: dict[type[Stage], Any] = {
     Sft: sft,
     SampleStage: sample,
+    Select: sample_selected,
     Reward: reward,
     Ppo: ppo,
+    Check: check,
     EvaluateReward: evaluate_reward,
     EvaluatePolicy: evaluate_policy,
 }
-BY_NAME: dict[str, type[Stage]] = {"sft": Sft, "sample": SampleStage, "reward": Reward, "ppo": Ppo}
+BY_NAME: dict[str, type[Stage]] = {"sft": Sft, "sample": Select, "reward": Reward, "ppo": Ppo, "check": Check}
 
 
 def run(stage: Stage) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from trainer.own_prompts import answer_own_prompt
 from trainer.policies import sampling_policies
 from trainer.ppo import Ppo, taken_up
 from trainer.roles import Roles
-from trainer.sample import SampleStage, fitted, queue, respond
+from trainer.sample import fitted, queue, respond
+from trainer.selecting import Chooser, Select
 from trainer.stage import Stage, default_device_name, device_lock, open_base, open_study
 from trainer.stages import BY_NAME, execute
 
@@ -39,7 +40,7 @@ OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker(SampleStage):
+class Worker(Select):
     """Do queued jobs and keep comparisons waiting for every active annotator."""
 
     waiting: int = 5
@@ -69,13 +70,13 @@ def work(config: Worker) -> dict[str, Any]:
 def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
     """Jobs first, then the queue, then a rest."""
     name = f"{socket.gethostname()}:{os.getpid()}"
-    ready: tuple[Worker, Roles] | None = None
+    ready: Ready | None = None
     while True:
         job = store.jobs.claim(name, STALE_SECONDS)
         if job and job.kind == OWN_PROMPT:
             with job_errors(store, job), beating(store, job), device_lock(default_device_name()):
                 ready = ready or opened(config, store)
-                answer_own_prompt(ready[0], store, job, ready[1])
+                answer_own_prompt(ready.config, store, job, ready.roles)
             done["jobs"] += 1
             continue
         if job:
@@ -87,7 +88,7 @@ def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
         if study.status == "active" and is_short(config, store, study):
             with device_lock(default_device_name()):
                 ready = ready or opened(config, store)
-                made = top_up(ready[0], store, study, ready[1])
+                made = top_up(ready, store, study)
             done["sampled"] += made
             if made:
                 continue
@@ -96,10 +97,21 @@ def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
         time.sleep(config.poll)
 
 
-def opened(config: Worker, store: Store) -> tuple[Worker, Roles]:
-    """The options with a token budget that fits the device, and the roles on the base."""
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The options with a token budget that fits the device, the roles on the base, and what chooses prompts, if anything."""
+
+    config: Worker
+    roles: Roles
+    chooser: Chooser | None
+
+
+def opened(config: Worker, store: Store) -> Ready:
+    """The base with whatever the worker needs on it."""
     base = open_base(config)
-    return fitted(config, base, config.k or open_study(store, config.study).k), Roles(base)
+    config = fitted(config, base, config.k or open_study(store, config.study).k)
+    roles = Roles(base)
+    return Ready(config, roles, Chooser.load(config, roles) if config.select != "none" else None)
 
 
 def is_short(config: Worker, store: Store, study: Study) -> bool:
@@ -117,10 +129,15 @@ def is_short(config: Worker, store: Store, study: Study) -> bool:
     )
 
 
-def top_up(config: Worker, store: Store, study: Study, roles: Roles) -> int:
-    """Answer a few more prompts, those asked about least first; how many comparisons that gave."""
+def top_up(ready: Ready, store: Store, study: Study) -> int:
+    """Answer a few more prompts, those asked about least first, or those chosen of them; how many comparisons that gave."""
+    config, roles = ready.config, ready.roles
     policies = sampling_policies(store, study, roles.base)
-    prompts = store.studies.least_compared_prompts(study, config.prompts or config.prompts_at_once)
+    count = config.prompts or config.prompts_at_once
+    if ready.chooser:
+        pool = store.studies.least_compared_prompts(study, count * config.pool)
+        return ready.chooser.queue(store, study, pool, count)["comparisons"]
+    prompts = store.studies.least_compared_prompts(study, count)
     with tqdm(total=len(prompts) * (config.k or study.k), desc="sample", unit="answer") as bar:
         responses = respond(config, store, roles, policies, prompts, config.k or study.k, bar.update)
     return queue(store, study, prompts, responses)

@@ -1,5 +1,5 @@
 """Studies, for researchers and admins: what is asked, of whom how often; invitations, exclusions, requeues, downloads,
-how good the labels are, and what annotators wrote.
+how good the labels are, how policies fare blind, and what annotators wrote.
 """
 
 import json
@@ -11,7 +11,7 @@ import gradio as gr
 from labeler.accounts import OWNERS, require
 from labeler.board import BASE_SCRIPTS, Drawn, static
 from labeler.care import invite, plan_of, prompts_in
-from labeler.pages import messages, quality
+from labeler.pages import checks, evaluation, messages, quality
 from labeler.pages.header import Header
 from labeler.proxy import address_outside
 from preferences.errors import RankloopError
@@ -82,8 +82,8 @@ def build_study(store: Store) -> gr.Blocks:
         form = [name, mode, k, plan, guidelines, consent, policies, limited, prompts]
         shown = [said, table, chosen, *form[1:], people, who]
         page.load(MethodType(look, store), None, shown, **QUIET)
-        quality.build(store, chosen)
-        messages.build(store, chosen)
+        for tab in (quality, evaluation, checks, messages):
+            tab.build(store, chosen)
         chosen.input(MethodType(choose, store), chosen, shown, **QUIET)
         save.click(MethodType(save_study, store), [chosen, *form], shown, **QUIET)
         for button, handler in (

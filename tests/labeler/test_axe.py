@@ -14,6 +14,7 @@ from labeler.care import invite
 from labeler.languages import LANGUAGES, strings
 from tests.labeler.browser import Labeler, Seat, labeler
 from tests.labeler.conftest import add_urgent
+from tests.preferences.make import add_checks, add_duel
 
 pytestmark = [pytest.mark.browser]
 
@@ -28,8 +29,14 @@ SHOWN = {
 }
 OF_TAB = {
     "What is asked": "Save", "People": "Make links", "Rankings": "Rank again what is older than the guidelines",
-    "Quality": "Pairwise agreement", "Messages": "Why?",
+    "Quality": "Pairwise agreement", "Blind evaluation": "However often one looks", "Checks": "longest",
+    "Messages": "Why?",
 }  # fmt: skip
+COMPUTED = {
+    "Quality": "Compute the statistics",
+    "Blind evaluation": "Compare the policies",
+    "Checks": "Show the checks",
+}
 GUIDE = "# How to rank\n\nBe *fair*.\n\n```python\nprint(1)\n```\n\n[more](https://example.org)"
 
 
@@ -39,6 +46,8 @@ def server(server: Labeler) -> Labeler:
     server.store.studies.set_guideline(study, GUIDE)
     plan = {"own_prompts": True, "content_warnings": {"violence": "Violence in words"}}
     server.store.studies.edit(study, plan=plan)
+    add_checks(server.store, study)
+    add_duel(server.store, study, [1, 1, 0.5, 0] * 5, ("pid-secret-ppo", "pid-secret-sft"))
     return server
 
 
@@ -127,10 +136,10 @@ def test_no_violation_on_the_pages_of_owners_and_of_guests(
 def owner_pages(page: Page, url: str) -> Iterator[tuple[str, list[Any]]]:
     """The Studies page, each of its tabs, and the administration page, none wider than the window."""
     page.goto(f"{url}/study/")
-    for tab in ("What is asked", "People", "Rankings", "Quality", "Messages"):
+    for tab in ("What is asked", "People", "Rankings", "Quality", "Blind evaluation", "Checks", "Messages"):
         open_tab(page, tab)
-        if tab == "Quality":
-            page.get_by_role("button", name="Compute the statistics").click()
+        if tab in COMPUTED:
+            page.get_by_role("button", name=COMPUTED[tab]).click()
         page.get_by_text(OF_TAB[tab], exact=True).filter(visible=True).first.wait_for()
         yield tab, violations(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab

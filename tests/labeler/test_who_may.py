@@ -75,6 +75,8 @@ ROUTES: dict[tuple[str, str], Statuses] = {
     ("GET", "/api/studies"): (401, 403, 200, 200),
     ("GET", "/api/studies/{study}/hours.csv"): (401, 403, 404, 404),
     ("GET", "/api/studies/{study}/rankings.jsonl"): (401, 403, 404, 404),
+    ("GET", "/api/policies"): (401, 403, 200, 200),
+    ("GET", "/api/policies/{policy}/report"): (401, 403, 404, 404),
     ("GET", "/study/"): (401, 403, 200, 200),
     ("HEAD", "/study/"): (401, 403, 200, 200),
     ("GET", "/study/config"): (401, 403, 200, 200),
@@ -184,6 +186,10 @@ EVENTS: dict[tuple[str, str], tuple[bool, bool, bool, bool]] = {
                 "include_annotator",
                 "invite_people",
                 "quality",
+                "evaluation",
+                "checks",
+                "check_passed",
+                "check_failed",
                 "messages",
                 "message",
                 "message_done",
@@ -271,7 +277,7 @@ def test_who_may_call_every_route(whole: TestClient, standing: Standing, headers
         for name in WHO:
             found = whole.request(
                 method,
-                address.format(api_name="predict", ident="none", job="none", ranking="x", study="none"),
+                address.format(api_name="predict", ident="none", job="none", ranking="x", study="none", policy="none"),
                 headers=headers[name],
                 json=body if method == "POST" else None,
             )

@@ -93,3 +93,9 @@ def state(run: Path) -> dict[str, Any]:
     """A run's config.json."""
     document: dict[str, Any] = json.loads((run / "config.json").read_text())
     return document
+
+
+def demonstrations(path: Path, talks: list[list[dict[str, str]]]) -> Path:
+    """A file of those conversations."""
+    path.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
+    return path

@@ -262,14 +262,14 @@ def test_inexact_log_probabilities_are_computed_again(
 ) -> None:
     """As where a kernel depends on the batch: found out on the first rows, and then the training pass's are used."""
     trainer = make(value="trunk")
-    from trainer import ppo_trainer
+    from trainer import experience
 
-    generate = ppo_trainer.generate
+    generate = experience.generate
 
     def blurred(*args: Any, **more: Any) -> Any:
         return [replace(s, logprobs=[x + 0.05 for x in s.logprobs]) for s in generate(*args, **more)]
 
-    monkeypatch.setattr(ppo_trainer, "generate", blurred)
+    monkeypatch.setattr(experience, "generate", blurred)
     some = prompts(trainer, store)
     answers = trainer.sample(some)
     assert trainer.recompute

@@ -1,6 +1,7 @@
 """Numbers about a reward model and about a policy, against counts by hand."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +14,8 @@ from preferences.errors import RankloopError
 from preferences.exchange.importing import import_rankings
 from preferences.records import Policy, Study
 from preferences.store import Store
-from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, rank, save_adapter
+from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, demonstrations, rank, save_adapter
+from trainer.blind import BLIND
 from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
 from trainer.models import Base, load_base
 from trainer.ranked import Ranked
@@ -211,7 +213,7 @@ def test_answers_of_both_are_queued_mixed(
     store: Store, study: Study, base: Base, adapters: dict[str, Path], policies: tuple[Policy, Policy]
 ) -> None:
     result = evaluate_policy(options_of(store, adapters, queue=True), store, base)
-    assert set(result) == {"prompts", "policy", "against", "new", "old", "queued"}
+    assert set(result) == {"prompts", "policy", "against", "new", "old", "queued", "equal"}
     assert "score" not in result["new"]
     queued = store.comparisons.all(study.id)
     assert result["queued"] == len(queued) == 3
@@ -220,6 +222,33 @@ def test_answers_of_both_are_queued_mixed(
         by = [response.policy for response in store.responses.get_many(comparison.same).values()]
         assert sorted(by) == sorted(policy.id for policy in policies for _ in range(2))
     assert store.queue.waiting(study) == 3
+
+
+@pytest.mark.usefixtures("policies")
+def test_three_policies_and_a_person_in_one_queue(
+    store: Store,
+    study: Study,
+    base: Base,
+    adapters: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    held = store.prompts.all("heldout")
+    store.policies.add(Policy("mid", "new@2", "ppo", base.id, "none", str(adapters["new"].resolve())))
+    file = demonstrations(tmp_path / "d.jsonl", [[*held[0].messages, {"role": "assistant", "content": "By hand."}]])
+    result = evaluate_policy(
+        options_of(store, adapters, queue=True, also=("new@2",), human=file, reward=adapters["reward"]), store, base
+    )
+    assert set(result["others"]["new@2"]) == {"length", "eos_rate", "score", "win_rate", "score_difference"}
+    assert result["queued"] == 3 and result["equal"] == 0
+    by = {
+        comparison.prompt: Counter(r.policy for r in store.responses.get_many(comparison.same).values())
+        for comparison in store.comparisons.all(study.id)
+    }
+    human = store.policies.get("human")
+    assert human.kind == "human"
+    assert by[held[0].id] == {"new": 1, "old": 1, "mid": 1, human.id: 1}
+    assert all(sorted(by[prompt.id].values()) == [1, 1, 2] for prompt in held[1:])
+    assert {comparison.origin for comparison in store.comparisons.all()} == {BLIND}
 
 
 @pytest.mark.usefixtures("policies")

@@ -319,7 +319,7 @@ def test_an_encoder_decoder(store: Store, t5_folder: Path, tmp_path: Path) -> No
 def test_from_the_plain_base(store: Store, study: Study, config: dict[str, Any], base: Base) -> None:
     """Without any adapter the base itself is the reference."""
     add_prompts(store, study, 4)
-    ppo(Ppo(**config), store, base)
+    ppo(Ppo(**config, snapshots=0), store, base)
     logged = metrics(config["out"])
     assert logged[0]["objective/kl"] == pytest.approx(0, abs=1e-4) and logged[1]["objective/kl_k3"] > 0
     plain, better = store.policies.all()

@@ -23,7 +23,6 @@ from trainer.report import Report, report
 from trainer.report_html import options, warnings, worst
 from trainer.reward import Reward, reward
 from trainer.reward_report import better_by, length_slope
-from trainer.runs import Run
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 EVIL = "<script>alert(1)</script> & $x_1$."
@@ -106,11 +105,8 @@ def test_texts_are_escaped() -> None:
 def test_what_cannot_be_reported(store: Store, study: Study, base: Base, llama_folder: Path, tmp_path: Path) -> None:
     fill(store, study, train=3)
     reward(Reward(db=store.path, model=str(llama_folder), out=tmp_path / "reward", rank=4), store, base)
-    other = Run(tmp_path / "ppo")
-    other.start("ppo", Report(run=tmp_path), base)
     for folder, sentence in (
         ("reward", "has no decided held-out pair by people"),
-        ("ppo", "holds a ppo run; give the folder of a reward run"),
         ("none", "holds no run"),
     ):
         with pytest.raises(RankloopError, match=sentence):
