@@ -1,4 +1,4 @@
-"""The command line: labeler serve | people | study | import | export | stats | audit."""
+"""The command line: labeler serve | people | study | import | export | stats | backup | restore | audit."""
 
 from typing import Annotated, NoReturn
 
@@ -6,6 +6,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from labeler.commands.audit import Audit
+from labeler.commands.backup import Backup, Restore
 from labeler.commands.exchange import Export, Import
 from labeler.commands.people import People
 from labeler.commands.serve import Serve
@@ -20,6 +21,8 @@ Command = (
     | Annotated[Import, subcommand("import")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Stats, subcommand("stats")]
+    | Annotated[Backup, subcommand("backup")]
+    | Annotated[Restore, subcommand("restore")]
     | Annotated[Audit, subcommand("audit")]
 )
 

@@ -10,6 +10,7 @@ from labeler.pages import ops, site, study
 from labeler.rendering import Rendering
 from labeler.settings import Settings
 from labeler.web import build_api
+from preferences.disk import MB, Disk
 from preferences.records import Annotator
 from preferences.store import Store
 
@@ -36,7 +37,8 @@ def build_app(store: Store, settings: Settings | None = None, rendering: Renderi
     `rendering`: by default in this process.
     """
     settings = settings or Settings()
-    mounts = {"/app": site.build_site(), "/ops": ops.build_ops(store), "/study": study.build_study(store)}
+    disk = Disk(store.path.resolve().parent, settings.low_disk_mb * MB)
+    mounts = {"/app": site.build_site(), "/ops": ops.build_ops(store, disk), "/study": study.build_study(store)}
     pages = {path: page_names(blocks) for path, blocks in mounts.items()}
     events = [path for path, blocks in mounts.items() if blocks.fns]
     app = build_api(store, settings, pages, events, rendering)

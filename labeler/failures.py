@@ -1,5 +1,6 @@
 """Every failure as one sentence of JSON: {"error": sentence, "code": word}."""
 
+import logging
 import sqlite3
 from typing import Any
 
@@ -21,6 +22,7 @@ from preferences.errors import (
     RankloopError,
     UnknownName,
 )
+from preferences.logs import note
 
 CODES: dict[type[RankloopError], tuple[int, str]] = {
     NotLeased: (409, "not_leased"),
@@ -78,14 +80,21 @@ def add_failures(app: FastAPI) -> None:
         code, sentence = HTTP_ERRORS.get(error.status_code, ("bad_request", "The request is malformed."))
         return failure(error.status_code, code, sentence)
 
-    def busy(_: Request, __: Exception) -> JSONResponse:
+    def busy(_: Request, error: Exception) -> JSONResponse:
+        note("database", logging.ERROR, error, code=getattr(error, "sqlite_errorname", None))
         return failure(503, "busy", "The database is busy or its disk is full; try again.")
 
-    def broken(_: Request, __: Exception) -> JSONResponse:
+    def damaged(_: Request, error: Exception) -> JSONResponse:
+        note("database", logging.ERROR, error, code=getattr(error, "sqlite_errorname", None))
+        return failure(503, "broken", "The database cannot be read; tell whoever runs this server.")
+
+    def broken(_: Request, error: Exception) -> JSONResponse:
+        note("failure", logging.ERROR, error)
         return failure(500, "broken", "The server failed; try again.")
 
     app.add_exception_handler(RankloopError, mistake)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(sqlite3.OperationalError, busy)
+    app.add_exception_handler(sqlite3.DatabaseError, damaged)
     app.add_exception_handler(Exception, broken)

@@ -16,7 +16,7 @@ from labeler.turns import Turns
 from preferences.records import Annotator, Role
 from preferences.store import Store
 
-PUBLIC = ("/login", "/logout", "/join", "/favicon.ico", "/manifest.json")
+PUBLIC = ("/login", "/logout", "/join", "/favicon.ico", "/manifest.json", "/healthz", "/readyz")
 # What the pages need of Gradio's hundred routes; every other one (uploads, files, API pages, monitoring, run history,
 # deep links, proxies, code generation, the queue, ...) is shut, also to those who are logged in.
 GRADIO_GET = re.compile(r"/config|/theme\.css|/(assets|static)/.+")

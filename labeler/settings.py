@@ -8,7 +8,7 @@ from labeler.accounts import IDLE_SECONDS, SESSION_SECONDS, TRIES_A_MINUTE
 from preferences.errors import RankloopError
 
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
-OURS = ("api", "app", "favicon.ico", "join", "login", "logout", "manifest.json", "ops", "study")
+OURS = ("api", "app", "favicon.ico", "healthz", "join", "login", "logout", "manifest.json", "ops", "readyz", "study")
 AT_LEAST_1 = (
     "session_seconds",
     "idle_seconds",
@@ -43,6 +43,8 @@ class Settings:
     """Addresses or networks of proxies that are believed about the browser's address, host and https; none by default."""
     root_path: str = ""
     """The path below which a proxy publishes the labeler, such as /rank."""
+    low_disk_mb: int = 1000
+    """Free megabytes on the database's disk below which the alarm is raised."""
 
     def __post_init__(self) -> None:
         mistakes = [

@@ -12,6 +12,7 @@ from labeler.consent import consent_api
 from labeler.downloads import download_api
 from labeler.failures import add_failures
 from labeler.gate import Gate
+from labeler.health import health_routes
 from labeler.images import image_api
 from labeler.join import join_routes
 from labeler.login import login_routes
@@ -24,7 +25,9 @@ from labeler.reports import report_api
 from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
 from labeler.study_api import study_api
+from labeler.visits import Visits
 from labeler.work import work_api
+from preferences.disk import MB, Disk
 from preferences.records import Role
 from preferences.store import Store
 
@@ -46,6 +49,7 @@ def build_api(
     logins = Logins(store, settings.tries_a_minute, settings.session_seconds)
     guards = [
         Middleware(Proxied, trusted=settings.trusted_proxies, root=settings.root_path),
+        Middleware(Visits, mounts=mounts),
         Middleware(SecureHeaders),
         Middleware(Throttle, pace=Pace(settings.requests_a_minute_here), key=by_address),
         Middleware(RequestGuard, limit=settings.body_bytes),
@@ -58,6 +62,7 @@ def build_api(
     add_failures(app)
     for with_html in (ranking_api, history_api, own_prompt_api):  # first: routes are tried one after the other
         app.include_router(with_html(store, rendering))
+    app.include_router(health_routes(store, Disk(store.path.resolve().parent, settings.low_disk_mb * MB)))
     app.include_router(login_routes(logins))
     app.include_router(join_routes(logins))
     for routes in (study_api, consent_api, image_api, work_api, download_api, report_api):

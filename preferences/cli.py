@@ -24,7 +24,11 @@ def guarded(function: Callable[[], None]) -> NoReturn:
     except RankloopError as error:
         _fail(str(error))
     except sqlite3.Error as error:
-        _fail(f"The database could not be read or written ({error}); check its disk and permissions, then try again.")
+        damaged = type(error) is sqlite3.DatabaseError
+        remedy = (
+            "restore a backup as docs/operate.md says" if damaged else "check its disk and permissions, then try again"
+        )
+        _fail(f"The database could not be read or written ({error}); {remedy}.")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -64,8 +68,13 @@ def say(document: Any, sentence: str, as_json: bool) -> None:
 
 def open_store(path: Path) -> Store:
     """The store at `path`. Raises BadDatabase if there is none: only a command that fills one may make one."""
+    check_there(path)
+    return Store(path)
+
+
+def check_there(path: Path) -> None:
+    """Raises BadDatabase if there is no such file."""
     if not path.is_file():
         raise BadDatabase(
             f"There is no database {path}; give the right --db, or start one with `labeler import prompts`."
         )
-    return Store(path)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from preferences.backups import BUSY_SECONDS, back_up
+from preferences.checkup import RESTORE, check_pages, check_place, check_writable
 from preferences.errors import BadDatabase
 from preferences.migrations import migrations, unknown_migrations
-from preferences.records import random_id
 from preferences.tables.annotators import Annotators
 from preferences.tables.comparisons import Comparisons
 from preferences.tables.counters import Counters
@@ -39,7 +40,6 @@ from preferences.tables.spot_checks import SpotChecks
 from preferences.tables.studies import Studies
 from preferences.tables.work import Work
 
-BUSY_SECONDS = 30
 CACHE_KB, SNAPSHOT_KB = 2000, 80000  # of a connection's page cache: as SQLite has it, and while it reads a snapshot
 SMALLEST_PAGE = 512  # bytes: no SQLite database that holds anything is smaller
 
@@ -47,7 +47,8 @@ SMALLEST_PAGE = 512  # bytes: no SQLite database that holds anything is smaller
 class Store:
     """All that is kept, in one SQLite file; safe to share between threads (a connection each).
 
-    Raises BadDatabase if the file is not a database of this or an older version. `clock` gives seconds since the epoch.
+    Raises BadDatabase if the file is not a database of this or an older version, or on a network file system. `clock` gives
+    seconds since the epoch.
     """
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
@@ -55,7 +56,9 @@ class Store:
         self.clock = clock
         self._local = threading.local()
         self._turn = threading.Lock()
+        self._mode = "rwc"
         self._migrate()
+        self._mode = "rw"  # from now on it is there: if it is removed, no thread makes an empty one in its place
         self.studies = Studies(self)
         self.prompts = Prompts(self)
         self.policies = Policies(self)
@@ -159,6 +162,19 @@ class Store:
             db.conn.rollback()
             db.execute(f"PRAGMA cache_size=-{CACHE_KB}")
 
+    def check(self) -> str:
+        """For programs that stay: whole pages, a place that can be written, locks that hold; a warning, or "".
+
+        Raises BadDatabase.
+        """
+        check_pages(self.db.conn, self.path)
+        check_writable(self.db.conn, self.path)
+        return check_place(self.path)
+
+    def settle(self) -> None:
+        """Bring all that was committed, drafts too, from the log into the database and onto the disk, at the end."""
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     def close(self) -> None:
         """Close this thread's connection."""
         if hasattr(self._local, "db"):
@@ -166,7 +182,8 @@ class Store:
             del self._local.db
 
     def _connect(self) -> Database:
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        place = f"{self.path.absolute().as_uri()}?mode={self._mode}"
+        connection = sqlite3.connect(place, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
             connection.execute(f"PRAGMA {pragma}")
         return Database(connection)
@@ -175,6 +192,7 @@ class Store:
         """Make or update the schema; an older database is copied first."""
         if not self.path.parent.is_dir():
             raise BadDatabase(f"The folder of the database {self.path} does not exist; create it or give another --db.")
+        check_place(self.path)
         try:
             if self.path.exists() and self.path.stat().st_size > 0:
                 refuse_foreign(self.path)
@@ -183,13 +201,14 @@ class Store:
             with without_foreign_keys(self.db), self.write() as db:
                 pending = migrations.pending(db)  # again: another process may have been faster
                 if pending and migrations.applied(db):
+                    check_pages(db.conn, self.path)
                     back_up(self.path, self.path.with_name(f"{self.path.name}.before-{pending[0].name}"))
                 migrations.apply(db)
                 if db.execute("PRAGMA foreign_key_check").fetchone():
                     raise sqlite3.IntegrityError("rows refer to others that are not there")
         except (sqlite3.Error, OSError) as error:
             self.close()
-            raise BadDatabase(f"{self.path} cannot be opened as a database ({error}); give another --db.") from error
+            raise BadDatabase(why_not(self.path, error)) from error
 
 
 @contextmanager
@@ -221,13 +240,8 @@ def refuse_foreign(path: Path) -> None:
         raise BadDatabase(f"{path} was made by a newer version of rankloop (it has {names}); update rankloop.")
 
 
-def back_up(source: Path, target: Path) -> None:
-    """Copy a database as it is now, whole or not at all, while others use it."""
-    temporary = target.with_name(f".{target.name}.{random_id()}")
-    try:
-        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(temporary)) as new:
-            old.backup(new)
-            new.execute("PRAGMA journal_mode=DELETE")  # one file, without -wal and -shm beside it
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+def why_not(path: Path, error: Exception) -> str:
+    """Why a database cannot be opened, and what to do. Python has no finer class for damage than sqlite3.DatabaseError."""
+    if type(error) is sqlite3.DatabaseError:
+        return f"{path} cannot be opened as a database ({error}); if it was one: {RESTORE.format(path=path)}"
+    return f"{path} cannot be opened as a database ({error}); give another --db."

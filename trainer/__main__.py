@@ -26,6 +26,7 @@ from trainer.report import report as write_report
 from trainer.reward import Reward
 from trainer.selecting import Select
 from trainer.sft import Sft
+from trainer.stage import stop_on_sigterm
 from trainer.stages import run
 from trainer.worker import Worker, work
 
@@ -81,7 +82,10 @@ def result_of(command: Any) -> dict[str, Any]:
         return work(command)
     if isinstance(command, Export):
         return export(command)
-    return write_report(command) if isinstance(command, Report) else run(command)
+    if isinstance(command, Report):
+        return write_report(command)
+    with stop_on_sigterm():
+        return run(command)
 
 
 def report(command: Any, result: dict[str, Any]) -> None:

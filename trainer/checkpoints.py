@@ -12,7 +12,7 @@ State = dict[str, Any]
 
 
 class BadCheckpoint(RankloopError):
-    """A checkpoint cannot be read."""
+    """A checkpoint cannot be read or written."""
 
 
 class Checkpoints:
@@ -22,13 +22,25 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
 
     def save(self, done: int, state: State) -> None:
-        """Write, make durable, then name: a file under its final name is always whole. Older ones beyond `keep` go."""
+        """Write, make durable, then name: a file under its final name is always whole. Older ones beyond `keep` go.
+
+        Raises BadCheckpoint if there is no room.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        for left_over in self.folder.glob(".*.tmp"):  # of a process that was killed
+            left_over.unlink()
         temporary = self.folder / f".{done:06d}.tmp"
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch says a full disk in a RuntimeError
+            temporary.unlink(missing_ok=True)
+            raise BadCheckpoint(
+                f"A checkpoint could not be written in {self.folder} ({error}); make room, and the run goes on from the one "
+                "before."
+            ) from error
         temporary.replace(self.folder / f"{done:06d}.pt")
         self._sync()
         for old in self.files()[: -self.keep]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from trainer.adapters import checked_weights
 from trainer.batches import Example, pad
 
 LAST_NORM = {"gpt_neox": "final_layer_norm", "bloom": "ln_f", "opt": "decoder.final_layer_norm"}  # those with a bias
@@ -36,7 +36,7 @@ class {name}({parent}):
 def as_classifier(model: Any, pad_id: int, head: Path, mean: float, std: float, out: Path) -> Any:
     """Write a decoder-only model (with a language-model head) as a classifier of one label, which is the normalised score;
     the classifier. `head`: file of the scalar head, `mean` and `std` of its raw scores."""
-    state = load_file(head)
+    state = checked_weights(head)
     weight, offset = state["weight"] / std, (float(state["bias"]) - mean) / std
     model.config.num_labels, model.config.pad_token_id = 1, pad_id
     with torch.device("meta"):

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from preferences.errors import RankloopError
-from trainer.roles import Roles, WrongAdapter
+from trainer.adapters import WrongAdapter
+from trainer.roles import Roles
+from trainer.runs import whole_folder
 from trainer.scoring import RewardModel, Scorer
 
 FILE = "ensemble.json"  # beside the members' folders
@@ -49,10 +51,11 @@ class Ensemble(Scorer):
 
     def save(self, folder: Path) -> None:
         """Each member as an adapter of its own in a folder of its own."""
-        for number, member in enumerate(self.members):
-            member.roles.save(member.role, folder / f"member-{number}", member.card)
-        names = [f"member-{number}" for number in range(len(self.members))]
-        (folder / FILE).write_text(json.dumps({**self.card, "members": names}, indent=1) + "\n")
+        with whole_folder(folder) as place:
+            for number, member in enumerate(self.members):
+                member.roles.save(member.role, place / f"member-{number}", member.card)
+            names = [f"member-{number}" for number in range(len(self.members))]
+            (place / FILE).write_text(json.dumps({**self.card, "members": names}, indent=1) + "\n")
 
 
 def member_role(number: int) -> str:

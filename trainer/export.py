@@ -10,12 +10,13 @@ import torch
 from peft import PeftModel
 
 from preferences.errors import RankloopError
+from trainer.adapters import WEIGHTS, WrongAdapter, checked_config, checked_weights
 from trainer.classifier import as_classifier, kept_scores
 from trainer.ensemble import FILE as ENSEMBLE
 from trainer.models import Base, compute_dtype, load_base
 from trainer.recheck import FILE as RECHECK
 from trainer.recheck import read_recheck
-from trainer.roles import CARD, HEAD, WrongAdapter
+from trainer.roles import CARD, HEAD
 
 ALONE = ("adapter_config.json", "adapter_model.safetensors", HEAD, CARD)
 
@@ -86,6 +87,8 @@ def card_of(adapter: Path) -> dict[str, Any]:
         raise WrongAdapter(
             f"{adapter} holds no rankloop adapter ({error}); give the 'adapter' folder of a run."
         ) from error
+    checked_config(adapter)
+    checked_weights(adapter / WEIGHTS)
     return {"kind": "policy", **card}
 
 

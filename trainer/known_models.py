@@ -123,7 +123,9 @@ def find_config(name: str) -> tuple[PretrainedConfig, str]:
             return AutoConfig.for_model(**known.config), known.checkpoint
     folder = Path(name).parent if name.endswith(".json") else Path(name)
     try:
-        config = AutoConfig.from_pretrained(folder if folder.exists() else name, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            folder if folder.exists() else name, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise UnknownModel(
             f"There is no configuration of the model {name!r}: give --model a config.json, a folder that has one, or one of "

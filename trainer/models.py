@@ -18,6 +18,11 @@ from trainer.kept_base import KeptBase
 
 Quantization = Literal["none", "int8", "nf4"]
 
+SAFE: dict[str, Any] = {
+    "use_safetensors": True,
+    "trust_remote_code": False,
+}  # no pickle, no code from model repositories
+
 # For models that come without a chat template.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] + '\\n' }}{% endfor %}"
@@ -103,7 +108,8 @@ def load_base(
     quantization = quantization or default_quantization(device)
     source: str | Path = embedded_model(cache_folder()) if name == EMBEDDED else name
     try:
-        config = AutoConfig.from_pretrained(source)
+        check_weights(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         dtype = dtype or compute_dtype(device, config.is_encoder_decoder)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         wanted = quantization_config(quantization, dtype)
@@ -115,17 +121,27 @@ def load_base(
                 if kept.there
                 else place | {"quantization_config": wanted}
             )
-        model = auto.from_pretrained(**place, dtype=dtype, device_map={"": device})
+        model = auto.from_pretrained(**place, dtype=dtype, device_map={"": device}, **SAFE)
         if kept and not kept.there:
             kept.keep(model)
         model.name_or_path = str(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnknownModel(
             f"The model {name!r} could not be loaded ({reason}); give --model a folder, a hub id, or {EMBEDDED}."
         ) from error
     return freeze(model, tokenizer, name, quantization, device)
+
+
+def check_weights(source: str | Path) -> None:
+    """Raises UnknownModel for a folder whose weights are pickles: reading one could run any program."""
+    folder = Path(source)
+    if folder.is_dir() and not list(folder.glob("*.safetensors")) and (pickles := sorted(folder.glob("*.bin"))):
+        raise UnknownModel(
+            f"The model {str(source)!r} has its weights in {pickles[0].name}, a pickle, which could run any program when it "
+            "is read; only safetensors are loaded. docs/models.md says how to convert them."
+        )
 
 
 def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, device: torch.device) -> Base:

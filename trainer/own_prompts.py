@@ -16,6 +16,8 @@ def answer_own_prompt(config: SampleStage, store: Store, job: Job, roles: Roles)
     The job's progress says how many answers have ended, and at last which comparison they are. Raises RankloopError if
     all answers are the same.
     """
+    if "comparison" in job.progress:
+        return  # the worker died between this and the job's end
     study = store.studies.get(job.spec["study"])
     prompt = store.prompts.get(job.spec["prompt"])
     k, ended = config.k or study.k, 0
@@ -29,9 +31,10 @@ def answer_own_prompt(config: SampleStage, store: Store, job: Job, roles: Roles)
     policies = sampling_policies(store, study, roles.base)
     (answers,) = respond(config, store, roles, policies, [prompt], k, note)
     # The prompt does not join the study's prompts: nobody else is shown what somebody typed.
-    made = store.comparisons.add(
-        study, prompt.id, answers, origin="own prompt", priority=PRIORITY, asked_by=job.spec["annotator"]
-    )
-    if made is None:
-        raise RankloopError("All answers to this prompt were the same; try another prompt.")
-    store.jobs.beat(job, {"answers": k, "of": k, "comparison": made.id})
+    with store.write():
+        made = store.comparisons.add(
+            study, prompt.id, answers, origin="own prompt", priority=PRIORITY, asked_by=job.spec["annotator"]
+        )
+        if made is None:
+            raise RankloopError("All answers to this prompt were the same; try another prompt.")
+        store.jobs.hold(job, {"answers": k, "of": k, "comparison": made.id})  # else nothing is queued: not twice

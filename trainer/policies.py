@@ -4,8 +4,9 @@ from pathlib import Path
 
 from preferences.records import Policy, Study, content_id
 from preferences.store import Store
+from trainer.adapters import WrongAdapter
 from trainer.models import Base
-from trainer.roles import Roles, WrongAdapter
+from trainer.roles import Roles
 
 
 def sampling_policies(store: Store, study: Study, base: Base) -> list[Policy]:

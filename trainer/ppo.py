@@ -1,6 +1,6 @@
 """PPO from learned and programmed rewards: policy, reference, value and reward are adapters on one frozen base."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,12 +8,13 @@ from preferences.errors import RankloopError
 from preferences.records import Policy, Prompt, Study
 from preferences.store import Store
 from trainer.experience import RatioOff
+from trainer.going_on import folder_of, out_or_resume, resumed
 from trainer.learner import UpdateRule
 from trainer.models import Base
 from trainer.optimizers import OptimizerName
 from trainer.policies import sampling_policies
 from trainer.ppo_trainer import PpoTrainer
-from trainer.runs import Run, as_json, check_free
+from trainer.runs import Run, check_free
 from trainer.stage import Stage, check_name, open_study, register
 
 POSITIVE = (
@@ -144,12 +145,9 @@ class Ppo(Stage):
     def inconsistencies(self) -> list[str]:
         """What does not fit together."""
         wrong = []
-        if self.resume is None and self.out is None:
-            wrong.append("give --out, the folder of the new run, or --resume, the folder of a stopped one")
+        wrong += out_or_resume(self)
         if self.resume is None and self.reward is None and not self.functions:
             wrong.append("give --reward, --functions or both")
-        if self.resume is not None and self.out is not None:
-            wrong.append("--resume goes on in its own folder; leave --out away")
         if self.episodes % self.samples:
             wrong.append(f"episodes ({self.episodes}) must be a multiple of samples ({self.samples})")
         if self.episodes // self.samples < self.minibatches:
@@ -172,9 +170,7 @@ class Ppo(Stage):
     @property
     def folder(self) -> Path:
         """Where the run is."""
-        folder = self.resume or self.out
-        assert folder is not None
-        return folder
+        return folder_of(self)
 
     def update_rule(self) -> UpdateRule:
         """What the learner must know."""
@@ -189,7 +185,7 @@ def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
     """Train, save the policy's adapter, register the policy; {"policy", "adapter", "kl", "scores", "iterations"}."""
     run = Run(config.folder)
     if config.resume:
-        config = resumed(config, run)
+        config = resumed(config, "ppo")
     study, name = open_study(store, config.study), config.name or run.folder.name
     if not config.resume:
         check_free(run.folder)
@@ -255,34 +251,3 @@ def starting_policy(config: Ppo, store: Store, study: Study, base: Base, run: Ru
     if config.resume:
         return store.policies.get(run.config()["parent"])
     return store.policies.get(config.start) if config.start else sampling_policies(store, study, base)[-1]
-
-
-def taken_up(config: Ppo) -> Ppo:
-    """The same options as a resumption if their run was begun and never ended: a worker died while it trained."""
-    run = Run(config.folder)
-    if config.resume or not (run.folder / "config.json").exists():
-        return config
-    document = run.config()
-    if not can_go_on(document) or document["config"] != as_json(config):
-        return config
-    return replace(config, resume=config.out, out=None)
-
-
-def can_go_on(document: dict[str, Any]) -> bool:
-    """Whether a run's config.json is that of a PPO run which never finished."""
-    return bool(document["stage"] == "ppo" and document["state"] != "finished")
-
-
-def resumed(config: Ppo, run: Run) -> Ppo:
-    """The options that the run was started with, on the present database. Raises RankloopError if it cannot go on."""
-    document = run.config()
-    if not can_go_on(document):
-        raise RankloopError(
-            f"{run.folder} holds a {document['stage']} run that is {document['state']}; only a stopped ppo run can go on."
-        )
-    known = {field.name for field in fields(Ppo)}
-    options = {name: value for name, value in document["config"].items() if name in known}
-    paths = {name: Path(options[name]) for name in ("reward",) if options.get(name)}
-    functions = tuple(options.get("functions", ()))
-    kept = {"db": config.db, "json": config.json, "resume": config.resume, "out": None, "functions": functions}
-    return Ppo(**{**options, **paths, **kept})

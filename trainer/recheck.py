@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.adapters import WrongAdapter
 from trainer.batches import Example
 from trainer.ensemble import Ensemble, load_reward
 from trainer.ranked import Ranked
-from trainer.roles import Roles, WrongAdapter
+from trainer.roles import Roles
 from trainer.scoring import Scorer
 
 FILE = "recheck.json"

@@ -14,8 +14,10 @@ from preferences.records import Study
 from preferences.store import Store
 from trainer.budget import PASSES
 from trainer.calibration import fit_temperature
+from trainer.checkpoints import Checkpoints, State
 from trainer.elements import distinct
 from trainer.ensemble import Ensemble, averaged, member_role, normalised
+from trainer.going_on import folder_of, out_or_resume, resumed
 from trainer.models import Base
 from trainer.objective import Asked, Loss, SoftLabels, Ties
 from trainer.optimizers import OptimizerName
@@ -37,8 +39,10 @@ LEAST_FOR_VALIDATION = 50  # training prompts: of fewer, none can be spared
 class Reward(Stage):
     """Train a reward model on the rankings of the training prompts. docs/reward.md says what the options do."""
 
-    out: Path
+    out: Path | None = None
     """Folder of the run."""
+    resume: Path | None = None
+    """Go on with the run in this folder, under its own options, from its newest checkpoint."""
     include_simulated: bool = False
     """Train on the rankings of simulated annotators too."""
     members: int = 1
@@ -89,9 +93,15 @@ class Reward(Stage):
     """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
     token_budget: int | None = None
     """Tokens a micro-batch; default what fits on the GPU, 4096 on a CPU."""
+    save_every: int = 50
+    """Updates between two checkpoints."""
+    keep: int = 2
+    """Checkpoints that are kept."""
 
     def __post_init__(self) -> None:
-        wrong = []
+        wrong = out_or_resume(self)
+        if min(self.save_every, self.keep) < 1:
+            wrong.append("save_every and keep must be at least 1")
         if self.epochs < 0 or self.batch < 1 or self.lr <= 0 or self.members < 1:
             wrong.append("epochs must be at least 0, batch and members at least 1 and lr above 0")
         if min(self.margin, self.all_bad, self.centering) < 0:
@@ -101,6 +111,11 @@ class Reward(Stage):
         wrong += self.asked().inconsistencies()
         if wrong:
             raise RankloopError("; ".join(wrong) + ".")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is."""
+        return folder_of(self)
 
     @property
     def passes(self) -> int:
@@ -117,15 +132,18 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
 
     "mean" and "std" of the raw scores are lists for an ensemble.
     """
+    run, going_on = Run(config.folder), config.resume is not None
+    if going_on:
+        config = resumed(config, "reward")
     study = open_study(store, config.study)
     config = replace(config, token_budget=config.token_budget or reward_budget(config, base, study.k))
     ranked, notes = learnable(config, store, study, base)
     digest = data_hash(ranked)
     learned, validation = split_off(ranked, config.validation, config.seed)
-    run = Run(config.out)
-    run.start(
-        "reward", config, base, data_hash=digest, comparisons=len(learned), validation=len(validation), notes=notes
-    )
+    if not run.goes_on(going_on, digest):
+        run.start(
+            "reward", config, base, data_hash=digest, comparisons=len(learned), validation=len(validation), notes=notes
+        )
     for note in notes:
         print(note, file=sys.stderr)
     state, trainers = train_members(config, Roles(base), learned, validation, run)
@@ -186,14 +204,26 @@ def split_off(ranked: Sequence[Ranked], share: float, seed: int) -> tuple[list[R
 def train_members(
     config: Reward, roles: Roles, learned: list[Ranked], validation: list[Ranked], run: Run
 ) -> tuple[str, list[RewardTrainer]]:
-    """Each member in turn; how it ended, and those that were begun."""
+    """Each member in turn, from the newest checkpoint if there is one; how it ended, and those that were begun."""
     trainers: list[RewardTrainer] = []
+    checkpoints = Checkpoints(run.folder / "checkpoints", config.keep)
+    states: list[State] = (checkpoints.newest() or {}).get("members", [])
+    saved = sum(state["done"] + 1 for state in states)
+
+    def save() -> None:
+        nonlocal saved
+        saved += 1
+        checkpoints.save(saved, {"members": [trainer.state_dict() for trainer in trainers]})
+
     for number in range(config.members):
         role = "reward" if config.members == 1 else member_role(number)
         seed = config.seed + 1000 * number
         own = resampled(learned, seed) if config.members > 1 and config.bagging else learned
         trainers.append(RewardTrainer(config, roles, own, run, role, seed, validation))
-        if trainers[-1].train() == "interrupted":
+        if number < len(states):
+            trainers[-1].load_state_dict(states[number])
+            run.truncate(states[number]["done"], role)
+        if trainers[-1].train(save) == "interrupted":
             return "interrupted", trainers
     return "finished", trainers
 

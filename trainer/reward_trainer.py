@@ -1,7 +1,7 @@
 """One reward model's training: a linear probe on the untouched base, then adapter and head together."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trainer.batches import Example, micro_batches, widths
+from trainer.checkpoints import State
 from trainer.elements import Element, distinct, elements, flat_rows
 from trainer.objective import Objective
 from trainer.optimizers import optimizer_of
@@ -40,12 +41,18 @@ class RewardTrainer:
         self.objective = Objective(config.asked(), [*ranked, *validation], roles.base.device)
         self.elements = elements(ranked, config.passes // 2)
         self.best: tuple[float, list[Tensor]] | None = None
+        self.done = -1  # updates so far; not even the warm start
+        self.updates = list(self.batches())
+        self.optimizer, self.schedule = self.optimizing()
 
-    def train(self) -> str:
-        """Warm start, then the epochs; "finished", or "interrupted" by Ctrl-C."""
+    def train(self, save: Callable[[], None] = lambda: None) -> str:
+        """Warm start, then the epochs; "finished", or "interrupted" by Ctrl-C. `save` is called where it could go on."""
         try:
-            self.warm_start()  # 1. the head as a linear probe on the untouched base
-            self.fit()  # 2. adapter and head together
+            if self.done < 0:
+                self.warm_start()  # 1. the head as a linear probe on the untouched base
+                self.done = 0
+                save()
+            self.fit(save)  # 2. adapter and head together
         except KeyboardInterrupt:
             return "interrupted"
         finally:
@@ -59,31 +66,61 @@ class RewardTrainer:
         loss = fit_head(self.head, states, pair_tensors(self.ranked, rows, states.device), self.config.l2)
         self.run.log({"step": 0, "role": self.role, "loss/probe": loss, **self.look()})
 
-    def fit(self) -> None:
-        """Epochs of updates, each on whole elements."""
-        config = self.config
-        self.roles.train_only(self.role)
-        head = list(self.head.parameters())
+    def optimizing(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+        """The optimizer of adapter, head and what ties need, and the schedule of its rates."""
+        config, head = self.config, list(self.head.parameters())
         adapter = [p for p in self.roles.parameters(self.role) if all(p is not h for h in head)]
         groups = [(adapter, config.lr), (head, config.head_lr), (self.objective.parameters, TIE_LR)]
         optimizer = optimizer_of(config.optimizer, [{"params": p, "lr": lr} for p, lr in groups if p])
-        batches = list(self.batches())
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda i: min(1, (i + 1) / 3) * (1 - i / max(1, len(batches)))
-        )
+        last = max(1, len(self.updates))
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1, (i + 1) / 3) * (1 - i / last))
+
+    def fit(self, save: Callable[[], None] = lambda: None) -> None:
+        """Epochs of updates, each on whole elements."""
+        config, updates, optimizer = self.config, self.updates, self.optimizer
+        self.roles.train_only(self.role)
         looks = (
-            {round(len(batches) * i / config.looks) for i in range(1, config.looks + 1)} if self.validation else set()
+            {round(len(updates) * i / config.looks) for i in range(1, config.looks + 1)} if self.validation else set()
         )
-        for step, batch in enumerate(tqdm(batches, desc=self.role, unit="update"), start=1):
+        begun = max(0, self.done)
+        left = tqdm(updates[begun:], desc=self.role, unit="update", initial=begun, total=len(updates))
+        for step, batch in enumerate(left, start=begun + 1):
             optimizer.zero_grad(set_to_none=True)
             metrics = self.gradients(batch)
-            norm = nn.utils.clip_grad_norm_([*adapter, *head], config.max_grad_norm)
+            norm = nn.utils.clip_grad_norm_(self.roles.parameters(self.role), config.max_grad_norm)
             if torch.isfinite(norm):
                 optimizer.step()
             seen = self.look() if step in looks else {}
             rate = optimizer.param_groups[0]["lr"]
             self.run.log({"step": step, "role": self.role, **metrics, "grad_norm": float(norm), "lr": rate, **seen})
-            schedule.step()
+            self.schedule.step()
+            self.done = step
+            if step % config.save_every == 0:
+                save()
+
+    def state_dict(self) -> State:
+        """Everything that training goes on from."""
+        return {
+            "done": self.done, "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
+            "trained": [p.detach().cpu() for p in self.trained], "best": self.best and list(self.best),
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def load_state_dict(self, state: State) -> None:
+        """Go back to where it was."""
+        self.done = state["done"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        for parameter, kept in zip(self.trained, state["trained"], strict=True):
+            parameter.copy_(kept)
+        if state["best"]:
+            loss, kept = state["best"]
+            self.best = loss, [tensor.to(self.roles.base.device) for tensor in kept]
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """All that is learned: adapter, head, and what ties need."""
+        return [*self.roles.parameters(self.role), *self.objective.parameters]
 
     def gradients(self, batch: Sequence[Element]) -> dict[str, float]:
         """Add up the gradients of some elements; each distinct answer of one runs once."""

@@ -11,27 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from preferences.errors import RankloopError
+from trainer.adapters import WEIGHTS, WrongAdapter, check_shapes, checked_config, checked_weights, read_json
 from trainer.batches import Batch, Example, collate, collate_pairs
 from trainer.lora import linear, routed_forward
 from trainer.models import Base
+from trainer.runs import whole_folder
 from trainer.sharing import Prefix, can_share, decoder_states
 
 CARD = "rankloop.json"
 HEAD = "head.safetensors"
 BASE = "base"  # the role without an adapter
-
-
-class WrongAdapter(RankloopError):
-    """The folder holds no adapter, or one that was trained on another base, quantisation or tokenizer."""
 
 
 class Roles:
@@ -81,26 +79,34 @@ class Roles:
     def load(self, role: str, folder: Path) -> dict[str, Any]:
         """Load an adapter (and its head) as a role; its card. Raises WrongAdapter."""
         card = read_card(folder, self.base)
-        self.add(role, PeftConfig.from_pretrained(folder))
-        self._load_state(role, load_file(folder / "adapter_model.safetensors"))
+        config, state = checked_config(folder), checked_weights(folder / WEIGHTS)
+        try:
+            self.add(role, config)
+        except (ValueError, TypeError) as error:  # no module of those names
+            raise WrongAdapter(f"The adapter {folder} does not fit this model ({error}).") from error
+        check_shapes(folder / WEIGHTS, state, get_peft_model_state_dict(self.peft, adapter_name=role))
+        self._load_state(role, state)
         if (folder / HEAD).is_file():
-            self.add_head(role).load_state_dict(load_file(folder / HEAD))
+            head = checked_weights(folder / HEAD)
+            made = self.add_head(role)
+            check_shapes(folder / HEAD, head, dict(made.state_dict()))
+            made.load_state_dict(head)
         return card
 
     def save(self, role: str, folder: Path, card: dict[str, Any]) -> None:
         """Write an adapter that plain PEFT loads, its head beside it, and the card that says what it belongs to."""
         assert self.peft is not None, f"There is no role {role!r} to save."
-        folder.mkdir(parents=True, exist_ok=True)
         state = get_peft_model_state_dict(self.peft, adapter_name=role)
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "adapter_model.safetensors")
         config = self.peft.peft_config[role]
         config.base_model_name_or_path = str(self.base.model.name_or_path)
-        inference_mode, config.inference_mode = config.inference_mode, True
-        config.save_pretrained(folder)
-        config.inference_mode = inference_mode
-        if role in self.heads:
-            save_file(dict(self.heads[role].state_dict()), folder / HEAD)
-        write_card(folder, self.base, card)
+        with whole_folder(folder) as place:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, place / WEIGHTS)
+            inference_mode, config.inference_mode = config.inference_mode, True
+            config.save_pretrained(place)
+            config.inference_mode = inference_mode
+            if role in self.heads:
+                save_file(dict(self.heads[role].state_dict()), place / HEAD)
+            write_card(place, self.base, card)
 
     @property
     def together(self) -> bool:
@@ -254,12 +260,15 @@ def write_card(folder: Path, base: Base, card: dict[str, Any]) -> None:
 
 def read_card(folder: Path, base: Base) -> dict[str, Any]:
     """The card of an adapter that fits the base. Raises WrongAdapter."""
-    if not (folder / CARD).is_file() or not (folder / "adapter_model.safetensors").is_file():
+    pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt")]
+    if pickles and not (folder / WEIGHTS).is_file():
+        raise WrongAdapter(
+            f"{folder} holds {pickles[0]}, a pickle, which could run any program when it is read; only safetensors are "
+            "loaded."
+        )
+    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise WrongAdapter(f"{folder} holds no rankloop adapter; give the 'adapter' folder of a run.")
-    try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text())
-    except ValueError as error:
-        raise WrongAdapter(f"{folder / CARD} is not valid JSON ({error}); restore it or train again.") from error
+    card = read_json(folder / CARD)
     for what, value in base.identity.items():
         if card.get(what) != value:
             raise WrongAdapter(

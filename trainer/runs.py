@@ -1,8 +1,11 @@
 """The folder of one run: config.json, metrics.jsonl, the trained adapter, and whether it was finished."""
 
 import json
+import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -66,15 +69,28 @@ class Run:
         last: dict[str, Any] = json.loads((self.folder / METRICS).read_text().splitlines()[-1])
         return last
 
-    def truncate(self, steps: int) -> None:
-        """Drop what was logged after so many steps, a line that was only half written included."""
+    def truncate(self, steps: int, role: str | None = None) -> None:
+        """Drop what was logged after so many steps (of that role, if one is named), a half written line included."""
         for name in (METRICS, SAMPLES):
             path = self.folder / name
             if path.exists():
-                kept = [line for line in path.read_text().splitlines(keepends=True) if _step(line) <= steps]
+                kept = [line for line in path.read_text().splitlines(keepends=True) if _step(line, role) <= steps]
                 temporary = path.with_suffix(".tmp")
                 temporary.write_text("".join(kept))
                 temporary.replace(path)
+
+    def goes_on(self, asked: bool, data_hash: str) -> bool:
+        """Whether a run goes on, if that was `asked` for: its data must be what they were. On others it begins again."""
+        if not asked:
+            return False
+        if self.config()["data_hash"] == data_hash:
+            self.restart()
+            return True
+        print(f"The data have changed since {self.folder} was begun: it begins again.", file=sys.stderr)
+        for name in (METRICS, SAMPLES, "config.json"):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        return False
 
     def restart(self) -> None:
         """Say that the run goes on."""
@@ -110,9 +126,25 @@ def check_free(folder: Path) -> None:
         raise RunExists(f"{folder} already holds a run; give another --out or remove it.")
 
 
-def _step(line: str) -> float:
-    """The step of a logged line; none that counts if it is broken."""
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into that gets this name, in the place of an earlier one, when all of it is there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for left_over in (temporary, old):
+        shutil.rmtree(left_over, ignore_errors=True)
+    temporary.mkdir()
+    yield temporary
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _step(line: str, role: str | None) -> float:
+    """The step of a logged line; none that counts if it is broken, 0 if it is of another role."""
     try:
-        return float(json.loads(line)["step"])
+        logged = json.loads(line)
+        return float(logged["step"]) if role is None or logged.get("role") == role else 0.0
     except (ValueError, KeyError):
         return float("inf")

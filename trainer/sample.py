@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from preferences.errors import RankloopError
-from preferences.records import Policy, Prompt, Response, Study
+from preferences.records import Job, Policy, Prompt, Response, Study
 from preferences.store import Store
 from trainer.batches import chunks
 from trainer.budget import SAMPLED
@@ -69,19 +69,27 @@ class Slot:
     tries: int = 0
 
 
-def sample(config: SampleStage, store: Store, base: Base) -> dict[str, Any]:
-    """Answer the prompts that wait and queue one comparison each; {"prompts", "responses", "comparisons", "policies"}."""
+def sample(config: SampleStage, store: Store, base: Base, job: Job | None = None) -> dict[str, Any]:
+    """Answer the prompts that wait and queue one comparison each; {"prompts", "responses", "comparisons", "policies"}.
+
+    `job`: its progress says, with the comparisons themselves, how many prompts are done; of one that was lost
+    nothing more is stored.
+    """
     study = open_study(store, config.study)
     policies = sampling_policies(store, study, base)
     prompts = store.studies.prompts_without_comparison(study, config.prompts or 10**9)
     k, count, comparisons = config.k or study.k, 0, 0
     config = fitted(config, base, k)
-    roles = Roles(base)
+    roles, done = Roles(base), job.progress.get("prompts", 0) if job else 0
     with tqdm(total=len(prompts) * k, desc="sample", unit="answer") as bar:
         for part in chunks(prompts, STORED_AT_ONCE):
             responses = respond(config, store, roles, policies, part, k, bar.update)
-            comparisons += queue(store, study, part, responses)
             count += sum(map(len, responses))
+            with store.write():
+                comparisons += queue(store, study, part, responses)
+                done += len(part)
+                if job:
+                    store.jobs.hold(job, {"prompts": done})
     names = [policy.name for policy in policies]
     return {"prompts": len(prompts), "responses": count, "comparisons": comparisons, "policies": names}
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from preferences.records import Prompt, Response
+from trainer.adapters import WrongAdapter
 from trainer.batches import Example, shared_batches
 from trainer.models import Base
-from trainer.roles import HEAD, Roles, WrongAdapter
+from trainer.roles import HEAD, Roles
 
 Pooling = Literal["last", "mean"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from preferences.errors import RankloopError
-from preferences.records import Prompt, Response, Study
+from preferences.records import Job, Prompt, Response, Study
 from preferences.selection import ACQUISITIONS, RANDOM, Acquisition, Picked, arms, random_arm, selected_arm
 from preferences.store import Store
 from trainer.models import Base
@@ -46,10 +46,21 @@ class Select(SampleStage):
             raise RankloopError(f"--select {self.select} needs --reward, the reward model that chooses.")
 
 
-def sample_selected(config: Select, store: Store, base: Base) -> dict[str, Any]:
-    """Answer prompts that wait and queue comparisons; what `sample` says, and with a selection {"selected", "random"}."""
+def sample_selected(config: Select, store: Store, base: Base, job: Job | None = None) -> dict[str, Any]:
+    """Answer prompts that wait and queue comparisons; what `sample` says, and with a selection {"selected", "random"}.
+
+    `job`: as for `sample`.
+    """
     if config.select == "none":
-        return sample(config, store, base)
+        return sample(config, store, base, job)
+    done = job.progress.get("prompts", 0) if job else 0
+
+    def note(prompts: int) -> None:
+        nonlocal done
+        done += prompts
+        if job:
+            store.jobs.hold(job, {"prompts": done})
+
     study = open_study(store, config.study)
     roles, policies = Roles(base), sampling_policies(store, study, base)
     config = fitted(config, base, config.k or study.k)
@@ -59,7 +70,7 @@ def sample_selected(config: Select, store: Store, base: Base) -> dict[str, Any]:
     counts = {"prompts": 0, "responses": 0, "comparisons": 0, "selected": 0, "random": 0}
     while wanted and waiting:
         count = min(wanted, STORED_AT_ONCE)
-        made = chooser.queue(store, study, waiting[: count * config.pool], count)
+        made = chooser.queue(store, study, waiting[: count * config.pool], count, note)
         counts = {name: counts[name] + made[name] for name in counts}
         wanted -= count
         waiting = store.studies.prompts_without_comparison(study, 10**9)
@@ -86,8 +97,11 @@ class Chooser:
             )
         return Chooser(config, roles, model)
 
-    def queue(self, store: Store, study: Study, pool: Sequence[Prompt], count: int) -> dict[str, int]:
-        """Queue comparisons of `count` of the pool's prompts; how many of everything.
+    def queue(
+        self, store: Store, study: Study, pool: Sequence[Prompt], count: int, note: Callable[[int], object] = bool
+    ) -> dict[str, int]:
+        """Queue comparisons of `count` of the pool's prompts; how many of everything. `note` hears, in the transaction that
+        stores them, how many prompts they are of.
 
         The random arm draws from the whole pool; the other arm from what is left of its training prompts, which are
         answered and scored first; if they are too few, the random arm draws more. Answers that are not queued stay on record.
@@ -106,10 +120,12 @@ class Chooser:
         values = self.values([pool[i] for i in rest], [by_index[i] for i in rest])
         picked = [*drawn, *selected_arm(values, rest, count - len(drawn))]
         made = {"prompts": len(picked), "responses": sum(map(len, answers)), "comparisons": 0}
-        for arm in ("selected", "random"):
-            indices = [one.index for one in picked if one.arm == arm]
-            queued = queue(store, study, [pool[i] for i in indices], [by_index[i] for i in indices], origin=arm)
-            made |= {arm: queued, "comparisons": made["comparisons"] + queued}
+        with store.write():
+            for arm in ("selected", "random"):
+                indices = [one.index for one in picked if one.arm == arm]
+                queued = queue(store, study, [pool[i] for i in indices], [by_index[i] for i in indices], origin=arm)
+                made |= {arm: queued, "comparisons": made["comparisons"] + queued}
+            note(len(picked))
         return made
 
     def answers(

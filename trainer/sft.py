@@ -25,10 +25,11 @@ from preferences.errors import RankloopError
 from preferences.exchange.checks import check_demonstration
 from preferences.exchange.reading import read_jsonl
 from preferences.store import Store
+from trainer.going_on import folder_of, out_or_resume, resumed
 from trainer.models import Base
 from trainer.optimizers import IN_TRANSFORMERS, OptimizerName
 from trainer.roles import lora_config, write_card
-from trainer.runs import Run, check_free
+from trainer.runs import Run, check_free, whole_folder
 from trainer.stage import Stage, check_name, open_study, register
 
 
@@ -36,8 +37,10 @@ from trainer.stage import Stage, check_name, open_study, register
 class Sft(Stage):
     """Fine-tune the base on demonstrations; the result becomes the study's sampling policy."""
 
-    out: Path
+    out: Path | None = None
     """Folder of the run."""
+    resume: Path | None = None
+    """Go on with the run in this folder, under its own options, from its newest checkpoint."""
     demonstrations: Path = Path("data/demonstrations.jsonl")
     """JSONL of {messages: [..., the last an assistant's]}."""
     name: str | None = None
@@ -58,12 +61,24 @@ class Sft(Stage):
     """AdamW with its states in 32 bits, in 8, or in 8 and paged: moved to the machine's memory when the card's runs out."""
     checkpointing: bool = False
     """Keep only the layers' inputs for the backward pass: less memory, one more forward pass."""
+    save_every: int = 25
+    """Steps between two checkpoints."""
+    keep: int = 2
+    """Checkpoints that are kept."""
     sample_next: bool = True
     """Let this policy answer the study's prompts from now on."""
 
     def __post_init__(self) -> None:
-        if self.epochs <= 0 or self.lr <= 0 or self.batch < 1:
-            raise RankloopError("epochs and lr must be above 0 and batch at least 1.")
+        wrong = out_or_resume(self)
+        if self.epochs <= 0 or self.lr <= 0 or min(self.batch, self.save_every, self.keep) < 1:
+            wrong.append("epochs and lr must be above 0, and batch, save_every and keep at least 1")
+        if wrong:
+            raise RankloopError("; ".join(wrong) + ".")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is."""
+        return folder_of(self)
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -94,25 +109,33 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     """Train, save the adapter, register the policy; {"policy", "adapter", "loss", "demonstrations"}."""
-    study, name = open_study(store, config.study), config.name or config.out.name
-    check_free(config.out)
-    check_name(store, name)
+    run = Run(config.folder)
+    going_on = config.resume is not None
+    if going_on:
+        config = resumed(config, "sft")
+    study, name = open_study(store, config.study), config.name or run.folder.name
     records = read_jsonl(config.demonstrations, check_demonstration)
     data_hash = hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()[:16]
-    run = Run(config.out)
-    run.start("sft", config, base, data_hash=data_hash, demonstrations=len(records))
+    checkpoint = None
+    if run.goes_on(going_on, data_hash):
+        checkpoint = newest_checkpoint(run)
+    else:
+        check_free(run.folder)
+        check_name(store, name)
+        run.start("sft", config, base, data_hash=data_hash, demonstrations=len(records))
     set_seed(config.seed)
     disable_progress_bar()
     trainer = trainer_of(config, base, [record["messages"] for record in records], run)
     trainer.remove_callback(PrinterCallback)
     state = "finished"
     try:
-        result = trainer.train()
+        result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     except KeyboardInterrupt:
         state = "interrupted"
     trainer.model.peft_config["default"].base_model_name_or_path = str(base.model.name_or_path)
-    trainer.model.save_pretrained(run.adapter)
-    write_card(run.adapter, base, {"kind": "sft", "data_hash": data_hash})
+    with whole_folder(run.adapter) as folder:
+        trainer.model.save_pretrained(folder)
+        write_card(folder, base, {"kind": "sft", "data_hash": data_hash})
     if state == "interrupted":
         run.finish(state)
         raise KeyboardInterrupt
@@ -120,6 +143,23 @@ def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     loss = float(result.training_loss)
     run.finish(policy=policy.id, loss=loss)
     return {"policy": policy.name, "adapter": str(run.adapter), "loss": loss, "demonstrations": len(records)}
+
+
+def newest_checkpoint(run: Run) -> Path | None:
+    """The newest one that is whole, or None; what was logged after it is dropped."""
+    steps = {int(path.name.rpartition("-")[2]): path for path in (run.folder / "checkpoints").glob("checkpoint-*")}
+    whole = [step for step, path in steps.items() if is_whole(path)]
+    run.truncate(max(whole, default=0))
+    return steps[max(whole)] if whole else None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether it was written to its end: transformers writes this file last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def trainer_of(config: Sft, base: Base, talks: list[list[dict[str, str]]], run: Run) -> Any:
@@ -159,9 +199,10 @@ def tokenize_pair(base: Base, messages: list[dict[str, str]], most: int) -> dict
 def arguments(config: Sft, base: Base) -> dict[str, Any]:
     """The configuration that both trainers know."""
     return dict(
-        output_dir=str(config.out / "checkpoints"), num_train_epochs=config.epochs, learning_rate=config.lr,
+        output_dir=str(config.folder / "checkpoints"), num_train_epochs=config.epochs, learning_rate=config.lr,
         per_device_train_batch_size=config.batch, lr_scheduler_type="linear", warmup_steps=2, logging_steps=1,
-        save_strategy="no", report_to=[], seed=config.seed, gradient_checkpointing_kwargs={"use_reentrant": False},
+        save_strategy="steps", save_steps=config.save_every, save_total_limit=config.keep, report_to=[],
+        seed=config.seed, gradient_checkpointing_kwargs={"use_reentrant": False},
         train_sampling_strategy="group_by_length", use_cpu=base.device.type == "cpu", bf16=False, fp16=False,
         gradient_checkpointing=config.checkpointing, disable_tqdm=True, dataloader_pin_memory=False, max_grad_norm=1.0,
         optim=IN_TRANSFORMERS[config.optimizer],

@@ -1,5 +1,6 @@
 """What every training command has in common: its options, opening the store, and the lock of the device."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,20 @@ def device_lock(device: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the work like Ctrl-C does: after the rows that are stored, with nothing half written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_name(store: Store, name: str) -> None:

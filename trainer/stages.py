@@ -3,6 +3,7 @@
 from typing import Any
 
 from preferences.cli import open_store
+from preferences.records import Job
 from preferences.store import Store
 from trainer.check import Check, check
 from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
@@ -34,7 +35,8 @@ def run(stage: Stage) -> dict[str, Any]:
         return execute(stage, store, open_base(stage))
 
 
-def execute(stage: Stage, store: Store | None, base: Base) -> dict[str, Any]:
-    """Run one command on an open store and a loaded base."""
-    result: dict[str, Any] = WORK[type(stage)](stage, store, base)
+def execute(stage: Stage, store: Store | None, base: Base, job: Job | None = None) -> dict[str, Any]:
+    """Run one command on an open store and a loaded base; sampling notes in its `job`, if it is one, how far it is."""
+    more = {"job": job} if job and isinstance(stage, SampleStage) else {}
+    result: dict[str, Any] = WORK[type(stage)](stage, store, base, **more)
     return result

@@ -1,42 +1,31 @@
 """`trainer worker`: does queued jobs, and keeps enough comparisons waiting for the annotators."""
 
 import os
-import signal
 import socket
 import sys
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
-from threading import Event, Thread
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from preferences.cli import open_store
-from preferences.errors import RankloopError
-from preferences.records import Job, Study
+from preferences.disk import Disk
+from preferences.records import Study, random_id
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
-from trainer.models import load_base
+from trainer.jobs import do_job, held
 from trainer.own_prompts import answer_own_prompt
 from trainer.policies import sampling_policies
-from trainer.ppo import Ppo, taken_up
 from trainer.roles import Roles
 from trainer.sample import fitted, queue, respond
 from trainer.selecting import Chooser, Select
-from trainer.stage import Stage, default_device_name, device_lock, open_base, open_study
-from trainer.stages import BY_NAME, execute
+from trainer.stage import default_device_name, device_lock, open_base, open_study, stop_on_sigterm
 
 NICENESS = 15
 ACTIVE_SECONDS = 30 * 60
-HEARTBEAT_SECONDS = 5
 STALE_SECONDS = 60
-OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +47,9 @@ def work(config: Worker) -> dict[str, Any]:
     os.nice(max(0, NICENESS - os.nice(0)))
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     store = open_store(config.db)
+    warning = store.check()
+    if warning:
+        print(warning, file=sys.stderr)
     done = {"sampled": 0, "jobs": 0}
     with stop_on_sigterm():
         try:
@@ -69,12 +61,14 @@ def work(config: Worker) -> dict[str, Any]:
 
 def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
     """Jobs first, then the queue, then a rest."""
-    name = f"{socket.gethostname()}:{os.getpid()}"
+    name = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:6]}"  # in containers the first two may be another's as well
+    disk = Disk(store.path.resolve().parent)
     ready: Ready | None = None
     while True:
+        wait_for_room(disk, config)
         job = store.jobs.claim(name, STALE_SECONDS)
         if job and job.kind == OWN_PROMPT:
-            with job_errors(store, job), beating(store, job), device_lock(default_device_name()):
+            with held(store, job), device_lock(default_device_name()):
                 ready = ready or opened(config, store)
                 answer_own_prompt(ready.config, store, job, ready.roles)
             done["jobs"] += 1
@@ -114,6 +108,14 @@ def opened(config: Worker, store: Store) -> Ready:
     return Ready(config, roles, Chooser.load(config, roles) if config.select != "none" else None)
 
 
+def wait_for_room(disk: Disk, config: Worker) -> None:
+    """Until something can be stored again: what is computed on a full disk is computed for nothing."""
+    if disk.state() == "full":
+        print(disk.alarm(), file=sys.stderr, flush=True)
+        while disk.state() == "full":
+            time.sleep(config.poll)
+
+
 def is_short(config: Worker, store: Store, study: Study) -> bool:
     """Whether fewer comparisons wait than so many for each annotator who was active in the last half hour.
 
@@ -141,95 +143,3 @@ def top_up(ready: Ready, store: Store, study: Study) -> int:
     with tqdm(total=len(prompts) * (config.k or study.k), desc="sample", unit="answer") as bar:
         responses = respond(config, store, roles, policies, prompts, config.k or study.k, bar.update)
     return queue(store, study, prompts, responses)
-
-
-def do_job(config: Worker, store: Store, job: Job) -> None:
-    """Run a job's stage; whatever goes wrong fails the job with a sentence, and the worker goes on."""
-    with job_errors(store, job):
-        stage = stage_of(job, config)
-        if isinstance(stage, Ppo):
-            stage = taken_up(stage)
-        with beating(store, job), device_lock(default_device_name()):
-            execute(stage, store, load_base(stage.model, stage.quantize))
-
-
-@contextmanager
-def job_errors(store: Store, job: Job) -> Iterator[None]:
-    """Finish the job; whatever goes wrong fails it with a sentence."""
-    try:
-        yield
-    except RankloopError as error:
-        store.jobs.finish(job, str(error))
-    except Exception as error:  # no memory, or a fault of this program: it costs the one job and is not tried again
-        traceback.print_exc()
-        store.jobs.finish(job, f"The stage failed ({type(error).__name__}: {error}); the worker's log says where.")
-    else:
-        store.jobs.finish(job)
-
-
-def stage_of(job: Job, config: Worker) -> Stage:
-    """The options a job asks for. Raises RankloopError for an unknown stage and for a wrong or missing option."""
-    if job.kind not in BY_NAME:
-        raise RankloopError(f"There is no stage {job.kind!r}; a job's kind is one of {', '.join(BY_NAME)}.")
-    kind = BY_NAME[job.kind]
-    hints = get_type_hints(kind)
-    required = {field.name: field.default is MISSING for field in fields(kind) if field.name != "db"}
-    options: dict[str, Any] = {"db": config.db, **{name: getattr(config, name) for name in OWN}}
-    for name, value in job.spec.items():
-        if name not in required:
-            raise RankloopError(f"Stage {job.kind} has no option {name!r}.")
-        options[name] = typed(name, value, hints[name])
-    for name, needed in required.items():
-        if needed and name not in options:
-            raise RankloopError(f"Stage {job.kind} needs the option {name!r}.")
-    return kind(**options)
-
-
-def typed(name: str, value: Any, hint: Any) -> Any:
-    """A JSON value as what the option takes: a text as a path, 1 as 1.0. Raises RankloopError."""
-    names = []
-    for choice in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
-        if get_origin(choice) is Literal:
-            if value in get_args(choice):
-                return value
-            names += [repr(word) for word in get_args(choice)]
-            continue
-        if type(value) is choice:
-            return value
-        if (choice, type(value)) in ((Path, str), (float, int)):
-            return choice(value)
-        names.append("None" if choice is type(None) else choice.__name__)
-    raise RankloopError(f"{name!r} must be {' or '.join(names)}, not {value!r}.")
-
-
-@contextmanager
-def beating(store: Store, job: Job) -> Iterator[None]:
-    """Heartbeats while the job runs, so that no other worker takes it."""
-    over = Event()
-
-    def beat() -> None:
-        while not over.wait(HEARTBEAT_SECONDS):
-            store.jobs.beat(job)
-        store.close()
-
-    thread = Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-@contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the work like Ctrl-C does: after the rows that are stored, with nothing half written."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from labeler.settings import Settings
 from preferences.cli import DEFAULT_DB
+from preferences.disk import MB, Disk
 from preferences.errors import RankloopError
+from preferences.logs import BadLog, logging_to, note
 from preferences.store import Store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-GRACE_SECONDS = 3
+GRACE_SECONDS = 20  # a submit may have to wait for another writer, or for a slow disk
 KEEP_ALIVE_SECONDS = 75  # longer than most comparisons take: an answer need not wait for a new connection
 
 SWITCH_SECONDS = 0.0001
@@ -37,20 +39,32 @@ class Serve:
     """The address to listen on; 0.0.0.0 lets other machines connect."""
     port: int = 7860
     """The port to listen on; 0 takes a free one."""
+    log: Path | None = None
+    """Where to log, as JSON lines without secrets and texts; default beside the database, as NAME.log."""
+    log_mb: float = 10
+    """Megabytes after which a new log is begun; five older ones are kept."""
     settings: Settings = field(default_factory=Settings)
     """Sessions, limits, and what stands between browser and server."""
 
     def run(self) -> None:
         """Bind first: a port in use is known at once, before anything slow is imported."""
+        if self.log_mb <= 0:
+            raise BadLog(f"--log-mb must be above 0, not {self.log_mb}.")
         listener = bind(self.host, self.port)
         store = Store(self.db)
+        warning = store.check()
+        if warning:
+            print(warning, file=sys.stderr)
         store.erasures.sweep()
+        disk = Disk(self.db.resolve().parent, self.settings.low_disk_mb * MB)
         from labeler.app import build_app
         from labeler.rendering import Helper, Rendering
+        from labeler.watch import watching
 
         helper = Helper()
         helper.start()
-        serve(build_app(store, self.settings, Rendering(helper)), listener)
+        with logging_to(self.log or self.db.with_suffix(".log"), int(self.log_mb * MB)), watching(store, disk):
+            serve(build_app(store, self.settings, Rendering(helper)), listener, store)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -68,8 +82,8 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: "FastAPI", listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; then finish the requests that are under way."""
+def serve(app: "FastAPI", listener: socket.socket, store: Store) -> None:
+    """Serve until SIGINT or SIGTERM; then finish the requests that are under way, and have all that was said on the disk."""
     import uvicorn
 
     class Announcing(uvicorn.Server):
@@ -77,17 +91,29 @@ def serve(app: "FastAPI", listener: socket.socket) -> None:
             await super().startup(sockets)
             unburden()
             if self.started:
+                note("ready")
                 print(f"Labeler ready on {url(listener)}", flush=True)
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            note("drain", requests=len(self.server_state.tasks))
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
-        app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS, proxy_headers=False,
+        app, log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )  # fmt: skip
     # `proxy_headers`: uvicorn's own would believe every program on this machine; labeler.proxy believes whom it is told to.
-    # After a graceful end uvicorn raises the signal again, for whoever started it; here that is the end itself.
+    server = Announcing(config)
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # Before uvicorn listens for them, and after: it raises the signal again at its end, for whoever started it.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    Announcing(config).run(sockets=[listener])
+        signal.signal(number, end)
+    server.run(sockets=[listener])
+    store.settle()
+    note("stop")
 
 
 def unburden() -> None:

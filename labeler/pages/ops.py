@@ -10,6 +10,7 @@ from labeler.accounts import require
 from labeler.care import reset
 from labeler.pages.header import Header
 from labeler.proxy import address_outside
+from preferences.disk import Disk
 from preferences.errors import RankloopError
 from preferences.store import Store
 
@@ -20,11 +21,13 @@ STUDIES = ["Study", "Status", "K", "Comparisons", "Rankings", "Waiting"]
 POLICIES = ["Study", "Policy", "Kind", "Base", "Quantization"]
 
 
-def build_ops(store: Store) -> gr.Blocks:
+def build_ops(store: Store, disk: Disk) -> gr.Blocks:
     """The admins' page: a Gradio app of its own, because pages of one app share their configuration."""
     with gr.Blocks(title="Rankloop administration", analytics_enabled=False, fill_width=True) as ops:
         Header()
         gr.Markdown("# Administration")
+        room = gr.Markdown(visible=False)
+        ops.load(MethodType(alarm, (store, disk)), None, room, **QUIET)
         everybody = table("People", PEOPLE)
         ops.load(MethodType(people, store), None, everybody, **QUIET)
         who = gr.Textbox(label="Account", info="A name of the table", max_length=200)
@@ -97,6 +100,14 @@ def turned(store: Store, who: str | None, active: bool, actor: str) -> list[Any]
     except RankloopError as error:
         return [str(error), rows(store)]
     return [f"{account.name} {'may log in again' if active else 'cannot log in any more'}.", rows(store)]
+
+
+def alarm(place: tuple[Store, Disk], request: gr.Request) -> dict[str, Any]:
+    """That the disk is filling up, if it is."""
+    require(place[0], request.username, "admin")
+    said = place[1].alarm()
+    update: dict[str, Any] = gr.update(value=f"**{said}**", visible=bool(said))
+    return update
 
 
 def people(store: Store, request: gr.Request) -> list[list[str]]:

@@ -11,6 +11,10 @@ OWN_PROMPT = "own_prompt"  # an annotator waits for it in front of the page
 MINE = "WHERE id = ? AND worker = ? AND status = 'running'"
 
 
+class JobLost(Exception):
+    """The job was cancelled, or another worker has it: this one was thought to be dead, and what it makes must not count."""
+
+
 class Jobs(Table):
     """Each job is claimed by one worker; a worker that stops sending heartbeats loses it."""
 
@@ -23,14 +27,16 @@ class Jobs(Table):
     def claim(self, worker: str, stale_after: float) -> Job | None:
         """The oldest job that is queued, or running without a heartbeat for `stale_after` seconds, or None.
 
-        Own prompts of annotators come before all else.
+        Own prompts of annotators come before all else. A heartbeat that lies as far ahead is old as well: the clock was set
+        back, and a worker that lives would have said so since.
         """
         now = self.store.clock()
         with self.store.write() as db:
             row = self.row(
-                "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND heartbeat < ?) "
+                "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND abs(heartbeat - ?) > ?) "
                 "ORDER BY kind != ?, created, rowid LIMIT 1",
-                now - stale_after,
+                now,
+                stale_after,
                 OWN_PROMPT,
             )
             if row is None:
@@ -41,12 +47,22 @@ class Jobs(Table):
             )
         return self.get(row["id"])
 
-    def beat(self, job: Job, progress: dict[str, Any] | None = None) -> None:
-        """The job is alive and this far (None: as far as before)."""
+    def beat(self, job: Job, progress: dict[str, Any] | None = None) -> bool:
+        """The job is alive and this far (None: as far as before); whether it still is this worker's."""
         with self.store.write() as db:
             sql = f"UPDATE jobs SET heartbeat = ?, progress = coalesce(?, progress) {MINE}"
             made = None if progress is None else json.dumps(progress)
-            db.execute(sql, [self.store.clock(), made, job.id, job.worker])
+            return bool(db.execute(sql, [self.store.clock(), made, job.id, job.worker]).rowcount)
+
+    def hold(self, job: Job, progress: dict[str, Any] | None = None) -> None:
+        """The same, as a condition of what is written in one transaction with it. Raises JobLost."""
+        if not self.beat(job, progress):
+            raise JobLost
+
+    def release(self, job: Job) -> None:
+        """The worker stops before the job is done: the next one need not wait until the heartbeat is old."""
+        with self.store.write() as db:
+            db.execute(f"UPDATE jobs SET status = 'queued', worker = NULL {MINE}", [job.id, job.worker])
 
     def finish(self, job: Job, error: str = "") -> None:
         """The job is done, or failed with that sentence; one cancelled or lost to another worker stays as it is."""

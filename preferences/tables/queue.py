@@ -145,9 +145,12 @@ class Queue(Supply):
             return self.renew(again[-1] if again else found, seconds)
 
     def release(self, lease: Lease) -> None:
-        """Give the comparison back."""
+        """Give the comparison back. If the clock jumped, the annotator may have been given it twice: both leases end."""
         with self.store.write() as db:
-            db.execute("UPDATE leases SET released = ? WHERE id = ?", [self.store.clock(), lease.id])
+            db.execute(
+                "UPDATE leases SET released = ? WHERE annotator = ? AND comparison = ? AND released IS NULL",
+                [self.store.clock(), lease.annotator, lease.comparison],
+            )
 
     def check(self, lease: str, annotator: str, comparison: str) -> Lease:
         """The open lease of that id. Raises NotLeased unless it is this annotator's, on this comparison, and open."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from tests.labeler.browser import Labeler, Seat
+    from tests.labeler.mortal import Mortal
 
 PASSWORD = "correct horse battery"
 SECRETS = (
@@ -236,3 +237,20 @@ def sit(browser: Browser, server: Labeler, request: pytest.FixtureRequest) -> It
         assert seat.errors == []
         assert seat.outside == []
         seat.context.close()
+
+
+@pytest.fixture
+def begin() -> Iterator[Callable[..., Mortal]]:
+    """A server on a database, in a process that can be killed; it ends with the test."""
+    from tests.labeler.mortal import Mortal
+
+    servers: list[Mortal] = []
+
+    def make(db: Path, environment: dict[str, str] | None = None) -> Mortal:
+        servers.append(Mortal(db, environment))
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()

@@ -30,6 +30,7 @@ from labeler.board import (
 from labeler.languages import strings
 from labeler.pages import ops, site
 from labeler.pages.header import HTML, Header
+from preferences.disk import Disk
 from preferences.records import Ranking
 from preferences.store import Store
 
@@ -112,7 +113,7 @@ def test_every_handler_begins_with_a_check_of_the_role(path: Path) -> None:
 
 
 def test_handlers_are_quick_and_private(store: Store) -> None:
-    functions = ops.build_ops(store).fns.values()
+    functions = ops.build_ops(store, Disk(store.path.parent)).fns.values()
     assert functions
     for function in functions:
         assert function.queue is False

@@ -36,6 +36,8 @@ ROUTES: dict[tuple[str, str], Statuses] = {
     ("POST", "/join"): (410, 410, 410, 410),
     ("GET", "/favicon.ico"): (200, 200, 200, 200),
     ("GET", "/manifest.json"): (200, 200, 200, 200),
+    ("GET", "/healthz"): (200, 200, 200, 200),
+    ("GET", "/readyz"): (200, 200, 200, 200),
     ("GET", "/api/me"): (401, 200, 200, 200),
     ("GET", "/api/next"): (401, 200, 200, 200),
     ("GET", "/api/ahead"): (401, 200, 200, 200),
@@ -202,6 +204,7 @@ EVENTS: dict[tuple[str, str], tuple[bool, bool, bool, bool]] = {
         [
             ("/ops", name)
             for name in (
+                "alarm",
                 "people",
                 "studies",
                 "policies",

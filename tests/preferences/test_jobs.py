@@ -6,6 +6,7 @@ import pytest
 
 from preferences.errors import UnknownName
 from preferences.store import Store
+from preferences.tables.jobs import JobLost
 from tests.preferences.make import Clock
 
 
@@ -81,3 +82,24 @@ def test_a_cancelled_job_stays_cancelled(store: Store) -> None:
 def test_an_unknown_job_is_named(store: Store) -> None:
     with pytest.raises(UnknownName, match="nope"):
         store.jobs.get("nope")
+
+
+def test_a_clock_that_was_set_back_does_not_hold_a_dead_workers_job(store: Store, clock: Clock) -> None:
+    store.jobs.add("reward", {})
+    assert store.jobs.claim("dead", 60) is not None
+    clock.now -= 30
+    assert store.jobs.claim("other", 60) is None
+    clock.now -= 31
+    taken = store.jobs.claim("other", 60)
+    assert taken is not None and taken.worker == "other"
+
+
+def test_a_worker_is_told_whether_the_job_is_still_its_own(store: Store) -> None:
+    store.jobs.add("reward", {})
+    job = store.jobs.claim("first", 60)
+    assert job is not None and store.jobs.beat(job)
+    store.jobs.release(job)
+    assert store.jobs.get(job.id).status == "queued"
+    assert not store.jobs.beat(job)
+    with pytest.raises(JobLost):
+        store.jobs.hold(job)

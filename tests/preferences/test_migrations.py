@@ -2,12 +2,15 @@
 
 import hashlib
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
 
+from preferences.backups import checked, manifest_of
 from preferences.errors import BadDatabase
 from preferences.migrations import FIRST_SCHEMA, migrations
 from preferences.records import Study
@@ -58,7 +61,9 @@ def test_an_older_database_is_backed_up_then_migrated(store: Store, study: Study
     assert newer.studies.all() == [study]
     assert "notes" in newer.db.table_names()
     backup = store.path.with_name(f"rankloop.db.before-{extra}")
-    assert {path.name for path in store.path.parent.iterdir() if "before" in path.name} == {backup.name}
+    assert {path.name for path in store.path.parent.iterdir() if "before" in path.name} == {
+        backup.name, manifest_of(backup).name,
+    }  # fmt: skip
     with closing(sqlite3.connect(backup)) as copy:
         assert copy.execute("SELECT name FROM studies").fetchall() == [("main",)]
         assert copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'notes'").fetchone() == (0,)
@@ -234,3 +239,47 @@ def test_a_migration_that_would_leave_rows_without_what_they_refer_to_changes_no
     again = Store(store.path)
     assert again.studies.all() == [study]
     again.close()
+
+
+MIGRATED = """
+import sys, time
+from preferences.migrations import migrations
+from preferences.store import Store
+
+@migrations()
+def m999_slow(db):
+    db.execute("CREATE TABLE slow (number INTEGER) STRICT")
+    for number in range(50):
+        db.execute("INSERT INTO slow VALUES (?)", [number])
+        print(number, flush=True)
+        time.sleep(0.005)
+
+Store(sys.argv[1]).close()
+print("done", flush=True)
+"""
+
+
+@pytest.mark.durability
+def test_a_migration_that_is_killed_half_way_has_not_begun(store: Store, study: Study, tmp_path: Path) -> None:
+    """At ten moments of it: the database is as it was, the copy made before it is whole, and the next start migrates."""
+    store.close()
+    for kill in range(10):
+        path = tmp_path / f"{kill}.db"
+        path.write_bytes(store.path.read_bytes())
+        command = [sys.executable, "-c", MIGRATED, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            while int(process.stdout.readline()) < 5 * kill:
+                pass
+            process.kill()
+        old = Store(path)
+        assert old.studies.all() == [study]
+        assert "slow" not in old.db.table_names()
+        assert old.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        old.close()
+        assert checked(path.with_name(f"{path.name}.before-m999_slow")).rows["studies"] == 1
+        if kill % 5 == 0:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            assert done.stdout.endswith("done\n")
+            with closing(sqlite3.connect(path)) as new:
+                assert new.execute("SELECT count(*) FROM slow").fetchone() == (50,)

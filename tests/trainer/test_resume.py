@@ -15,11 +15,14 @@ import pytest
 from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
-from tests.trainer.fill import add_policy, add_prompts, metrics, save_adapter, state
+from tests.trainer.fill import add_comparison, add_policy, add_prompts, metrics, rank, save_adapter, state
 from trainer import worker
 from trainer.models import Quantization, load_base
 from trainer.ppo import Ppo, ppo
 from trainer.ppo_trainer import PpoTrainer
+from trainer.reward import Reward, reward
+from trainer.reward_trainer import RewardTrainer
+from trainer.sft import Sft, sft
 from trainer.worker import Worker, work
 
 KILLS = 10
@@ -198,3 +201,142 @@ def test_killed_at_random_points(
     assert lines(broken) == lines(whole)
     assert weights(broken) == weights(whole)
     assert len(done) == KILLS
+
+
+class Death(SystemExit):
+    """As good as a kill: nothing is written any more."""
+
+
+@pytest.mark.parametrize("dies_at", [1, 3, 6, 9])
+def test_a_killed_reward_run_goes_on_as_if_nothing_had_happened(
+    store: Store, study: Study, llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    """Two members, ties, a validation set: killed in the first member, in the second, and between two checkpoints."""
+    monkeypatch.setattr("trainer.reward.LEAST_FOR_VALIDATION", 4)
+    for number, prompt in enumerate(add_prompts(store, study, 12)):
+        comparison = add_comparison(store, study, prompt, ["Tea!", "Bread.", "No."])
+        rank(store, comparison, [[0, 1], [2]] if number % 4 == 0 else [[0], [1], [2]])
+    options: dict[str, Any] = {
+        "db": store.path, "model": str(llama_folder), "quantize": "none", "members": 2, "batch": 2, "epochs": 1.0,
+        "ties": "davidson", "validation": 0.2, "save_every": 2,
+    }  # fmt: skip
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    reward(Reward(**options, out=whole), store, load_base(str(llama_folder), "none"))
+    gradients, calls = RewardTrainer.gradients, []
+
+    def dying(self: RewardTrainer, batch: Any) -> Any:
+        calls.append(1)
+        if len(calls) == dies_at:
+            raise Death
+        return gradients(self, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(Death):
+        patch.setattr(RewardTrainer, "gradients", dying)
+        reward(Reward(**options, out=broken), store, load_base(str(llama_folder), "none"))
+    assert state(broken)["state"] == "started"
+    monkeypatch.setattr(RewardTrainer, "gradients", lambda self, batch: calls.append(2) or gradients(self, batch))
+    reward(Reward(db=store.path, resume=broken), store, load_base(str(llama_folder), "none"))
+    assert lines(broken) == lines(whole)
+    for member in ("member-0", "member-1"):
+        file = Path("adapter") / member / "adapter_model.safetensors"
+        assert (broken / file).read_bytes() == (whole / file).read_bytes()
+    assert state(broken)["state"] == "finished"
+    assert calls.count(2) <= len(lines(whole)) - dies_at + 1, "It began again."
+    with pytest.raises(RankloopError, match="is finished; only a stopped reward run can go on"):
+        reward(Reward(db=store.path, resume=broken), store, load_base(str(llama_folder), "none"))
+
+
+def test_a_run_on_data_that_have_changed_begins_again(
+    store: Store, study: Study, llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Annotators go on while the worker is dead: what it learned from is not what there is."""
+    prompts = add_prompts(store, study, 8)
+    for prompt in prompts[:6]:
+        rank(store, add_comparison(store, study, prompt, ["Tea!", "No."]), [[0], [1]])
+    out = tmp_path / "run"
+    options: dict[str, Any] = {
+        "db": store.path,
+        "model": str(llama_folder),
+        "quantize": "none",
+        "batch": 2,
+        "save_every": 1,
+    }
+    gradients, calls = RewardTrainer.gradients, []
+
+    def dying(self: RewardTrainer, batch: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise Death
+        return gradients(self, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(Death):
+        patch.setattr(RewardTrainer, "gradients", dying)
+        reward(Reward(**options, out=out), store, load_base(str(llama_folder), "none"))
+    rank(store, add_comparison(store, study, prompts[6], ["Tea!", "No."]), [[1], [0]])
+    reward(Reward(db=store.path, resume=out), store, load_base(str(llama_folder), "none"))
+    assert "have changed since" in capsys.readouterr().err
+    assert state(out)["comparisons"] == 7
+    assert [line["step"] for line in lines(out)] == list(range(len(lines(out))))
+
+
+@pytest.mark.parametrize("dies_at", [1, 4, 7])
+def test_a_killed_sft_run_goes_on_from_its_newest_checkpoint(
+    store: Store, study: Study, llama_folder: Path, tmp_path: Path, dies_at: int
+) -> None:
+    """A half written checkpoint is passed over; what was logged after the whole one is dropped and logged again."""
+    del study
+    talks = [[{"role": "user", "content": f"Hello {i}?"}, {"role": "assistant", "content": "Yes."}] for i in range(8)]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
+    out = tmp_path / "run"
+    options: dict[str, Any] = {
+        "db": store.path, "model": str(llama_folder), "quantize": "none", "demonstrations": tmp_path / "talks.jsonl",
+        "epochs": 2.0, "batch": 2, "save_every": 2, "out": out,
+    }  # fmt: skip
+    base, calls = load_base(str(llama_folder), "none"), []
+
+    def dying(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == dies_at:
+            raise Death
+
+    base.model.register_forward_pre_hook(dying)
+    with pytest.raises(Death):
+        sft(Sft(**options), store, base)
+    assert state(out)["state"] == "started"
+    (out / "checkpoints" / "checkpoint-99").mkdir(parents=True)  # as a kill leaves it
+    base, calls = load_base(str(llama_folder), "none"), []
+    base.model.register_forward_pre_hook(lambda *_: calls.append(2) and None)
+    result = sft(Sft(db=store.path, resume=out), store, base)
+    done = (dies_at - 1) // 2 * 2
+    assert len(calls) == 8 - done
+    assert [line["step"] for line in metrics(out) if "loss" in line] == list(range(1, 9))
+    assert (state(out)["state"], result["policy"]) == ("finished", "run")
+    kept = sorted(path.name for path in (out / "checkpoints").glob("checkpoint-*") if path.name != "checkpoint-99")
+    assert len(kept) <= 2 and "checkpoint-8" in kept
+
+
+def test_a_finished_run_whose_worker_died_before_it_could_say_so_is_not_done_again(
+    store: Store, study: Study, llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: None
+) -> None:
+    del study, own_cache
+    talk = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes."}]
+    (tmp_path / "talks.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    job = store.jobs.add("sft", {"out": str(tmp_path / "run"), "demonstrations": str(tmp_path / "talks.jsonl")})
+    config = Worker(db=store.path, model=str(llama_folder), quantize="none", once=True, waiting=0)
+
+    def dying(*_: object) -> None:
+        raise Death
+
+    with monkeypatch.context() as patch, pytest.raises(Death):
+        patch.setattr(type(store.jobs), "finish", dying)
+        work(config)
+    assert (store.jobs.get(job.id).status, state(tmp_path / "run")["state"]) == ("running", "finished")
+    ended = state(tmp_path / "run")["ended"]
+    monkeypatch.setattr(worker, "STALE_SECONDS", -1)
+    work(config)
+    assert store.jobs.get(job.id).status == "done"
+    assert state(tmp_path / "run")["ended"] == ended
+    again = store.jobs.add("sft", {"out": str(tmp_path / "run"), "demonstrations": str(tmp_path / "talks.jsonl")})
+    work(config)
+    assert "already holds a run" in store.jobs.get(again.id).error

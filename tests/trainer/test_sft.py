@@ -154,7 +154,7 @@ def test_a_mistake_is_found_before_the_training(store: Store, config: dict[str, 
     with pytest.raises(NameTaken, match="'taken'"):
         sft(Sft(**config, name="taken"), store, base)
     assert not config["out"].exists()
-    with pytest.raises(RankloopError, match="batch at least 1"):
+    with pytest.raises(RankloopError, match="batch, save_every and keep at least 1"):
         Sft(**{**config, "batch": 0})
 
 

@@ -21,13 +21,14 @@ from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
 from tests.conftest import ROOT
 from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, state
+from trainer.jobs import stage_of
 from trainer.models import UnknownModel
 from trainer.ppo import Ppo
 from trainer.reward import Reward
 from trainer.sample import SampleStage
 from trainer.stage import default_device_name, device_lock
 from trainer.stages import WORK, run
-from trainer.worker import Worker, stage_of, work
+from trainer.worker import Worker, work
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -142,7 +143,7 @@ def test_a_failing_job_keeps_its_sentence_and_the_worker_goes_on(
     failing = {
         "There is no stage 'nope'": store.jobs.add("nope", {}),
         "has no option 'speed'": store.jobs.add("sample", {"speed": 9}),
-        "needs the option 'out'": store.jobs.add("reward", {}),
+        "give --out, the folder of the new run": store.jobs.add("reward", {}),
         "'epochs' must be float, not 'many'": store.jobs.add("reward", {"out": "r", "epochs": "many"}),
         "has 0 training comparisons": store.jobs.add("reward", {"out": str(tmp_path / "r")}),
         "holds no rankloop adapter": store.jobs.add("ppo", {"out": str(tmp_path / "p"), "reward": str(tmp_path)}),
@@ -296,9 +297,9 @@ def test_an_own_prompt_is_answered_first_for_whoever_typed_it(
     told = []
     beat = type(store.jobs).beat
 
-    def note(jobs: Any, beating: Job, progress: dict[str, Any] | None = None) -> None:
+    def note(jobs: Any, beating: Job, progress: dict[str, Any] | None = None) -> bool:
         told.append(progress)
-        beat(jobs, beating, progress)
+        return bool(beat(jobs, beating, progress))
 
     monkeypatch.setattr(type(store.jobs), "beat", note)
     work(Worker(**config))

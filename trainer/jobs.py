@@ -1,0 +1,136 @@
+"""What a worker does with a job: its options, its heartbeat, its end; and taking it up where another worker died."""
+
+import _thread
+import signal
+import sqlite3
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from threading import Event, Thread
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from preferences.errors import RankloopError
+from preferences.records import Job
+from preferences.store import Store
+from preferences.tables.jobs import JobLost
+from trainer.going_on import done_before, taken_up
+from trainer.models import load_base
+from trainer.sample import SampleStage
+from trainer.stage import Stage, default_device_name, device_lock
+from trainer.stages import BY_NAME, execute
+
+if TYPE_CHECKING:
+    from trainer.worker import Worker
+
+HEARTBEAT_SECONDS = 5
+OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
+
+
+def do_job(config: "Worker", store: Store, job: Job) -> None:
+    """Run a job's stage, or go on with it; whatever goes wrong fails the job with a sentence, and the worker goes on.
+
+    Only the worker that holds the device looks how far the job is: an earlier one may have been at it until then.
+    """
+    with held(store, job):
+        stage = stage_of(job, config)
+        with device_lock(default_device_name()):
+            store.jobs.hold(job)
+            if done_before(stage, job.kind, job):
+                return
+            if hasattr(stage, "resume"):
+                stage = taken_up(stage, job.kind)
+            if isinstance(stage, SampleStage) and stage.prompts:
+                left = stage.prompts - job.progress.get("prompts", 0)
+                if left <= 0:
+                    return
+                stage = replace(stage, prompts=left)
+            execute(stage, store, load_base(stage.model, stage.quantize), job)
+
+
+@contextmanager
+def held(store: Store, job: Job) -> Iterator[None]:
+    """Heartbeats meanwhile, so that no other worker takes the job; then its end.
+
+    Whatever goes wrong fails it with a sentence; stopped by a signal it goes back into the queue; one that was lost to
+    another worker is left to that one.
+    """
+    lost = Event()
+    try:
+        with beating(store, job, lost):
+            yield
+    except RankloopError as error:
+        store.jobs.finish(job, str(error))
+    except (KeyboardInterrupt, JobLost) as error:
+        if isinstance(error, KeyboardInterrupt) and not lost.is_set():
+            store.jobs.release(job)
+            raise
+        print(f"Job {job.id} was cancelled or is another worker's now.", file=sys.stderr)
+    except Exception as error:  # no memory, or a fault of this program: it costs the one job and is not tried again
+        traceback.print_exc()
+        store.jobs.finish(job, f"The stage failed ({type(error).__name__}: {error}); the worker's log says where.")
+    else:
+        store.jobs.finish(job)
+
+
+@contextmanager
+def beating(store: Store, job: Job, lost: Event) -> Iterator[None]:
+    """Heartbeats. If the job is no longer this worker's, `lost` is set and the main thread interrupted as by SIGTERM."""
+    over = Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            try:
+                if not store.jobs.beat(job):
+                    lost.set()
+                    _thread.interrupt_main(signal.SIGTERM)  # SIGINT is ignored in what a shell runs in the background
+                    break
+            except sqlite3.Error:
+                continue  # busy, or a full disk: the next beat may come through
+        store.close()
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def stage_of(job: Job, config: "Worker") -> Stage:
+    """The options a job asks for. Raises RankloopError for an unknown stage and for a wrong or missing option."""
+    if job.kind not in BY_NAME:
+        raise RankloopError(f"There is no stage {job.kind!r}; a job's kind is one of {', '.join(BY_NAME)}.")
+    kind = BY_NAME[job.kind]
+    hints = get_type_hints(kind)
+    required = {field.name: field.default is MISSING for field in fields(kind) if field.name != "db"}
+    options: dict[str, Any] = {"db": config.db, **{name: getattr(config, name) for name in OWN}}
+    for name, value in job.spec.items():
+        if name not in required:
+            raise RankloopError(f"Stage {job.kind} has no option {name!r}.")
+        options[name] = typed(name, value, hints[name])
+    for name, needed in required.items():
+        if needed and name not in options:
+            raise RankloopError(f"Stage {job.kind} needs the option {name!r}.")
+    return kind(**options)
+
+
+def typed(name: str, value: Any, hint: Any) -> Any:
+    """A JSON value as what the option takes: a text as a path, 1 as 1.0. Raises RankloopError."""
+    names = []
+    for choice in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        if get_origin(choice) is Literal:
+            if value in get_args(choice):
+                return value
+            names += [repr(word) for word in get_args(choice)]
+            continue
+        if type(value) is choice:
+            return value
+        if (choice, type(value)) in ((Path, str), (float, int)):
+            return choice(value)
+        names.append("None" if choice is type(None) else choice.__name__)
+    raise RankloopError(f"{name!r} must be {' or '.join(names)}, not {value!r}.")
