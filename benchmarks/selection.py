@@ -60,13 +60,13 @@ class Benchmark:
     """Write everything measured to this file."""
     data: Path = DATA / "rankings"
     """The folder of the files."""
-    datasets: tuple[str, ...] = ("lamp", "finegrained", "oasst")
+    datasets: tuple[str, ...] = ("ukp",)
     """Which of them."""
     cache: Path = Path(tempfile.gettempdir()) / "rankloop-selection"
     """Where the states of the answers are kept between runs."""
     model: str = EMBEDDED
     """The base whose states the probes see."""
-    sets: int = 500
+    sets: int = 1000
     """Comparisons of a dataset at most."""
     heldout: float = 0.3
     """Share of the prompts to judge by."""
@@ -74,13 +74,13 @@ class Benchmark:
     """Comparisons that all begin with."""
     batch: int = 16
     """Comparisons that are labelled between two choices."""
-    most: int = 240
+    most: int = 208
     """Comparisons that are labelled at last."""
     members: int = 4
     """Probes of an ensemble."""
     random: float = 0.3
     """Share of the random arm."""
-    seeds: int = 16
+    seeds: int = 8
     """Replays."""
     l2: float = 0.1
     """Ridge penalty of the probes, as in `trainer reward`."""

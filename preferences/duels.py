@@ -69,6 +69,9 @@ def at_equal_length(pairs: Choices) -> dict[str, Statistic]:
     if np.ptp(gap) < 1e-9:
         alike = undefined("the answers of the two differ by the same factor in length everywhere")
         return {"win_rate": alike, "effect": alike}
+    if not gap.min() <= 0 <= gap.max():
+        one_way = undefined("one of the two always wrote the longer answer, so that nothing is seen of equal lengths")
+        return {"win_rate": one_way, "effect": one_way}
     shape = Shape(2, tie_sizes([pairs]), 1)
     plain = replace(pairs, features=pairs.features[:, :, :0])
     reason = why_undefined([plain], replace(shape, features=0), ["the new policy", "the old one"])

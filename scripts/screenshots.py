@@ -86,7 +86,7 @@ def fill(store: Store, study: Study) -> None:
     store.responses.add(responses)
     store.comparisons.add(study, battle.id, responses, priority=7.0)
     add_checks(store, study)
-    add_duel(store, study, [1, 1, 0.5, 1, 0, 1, 0, 1] * 6, ("pid-secret-ppo", "pid-secret-sft"), lengths=(9, 4))
+    add_duel(store, study, [1, 1, 0.5, 1, 0, 1, 0, 1] * 6, ("pid-secret-ppo", "pid-secret-sft"), lengths=(6, 5))
 
 
 def pages(browser: Browser, server: Labeler, who: str, options: dict[str, Any]) -> Iterator[tuple[str, Page]]:

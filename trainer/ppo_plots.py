@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from trainer.report_plots import INK, OTHER, OURS, WARM, dressed, intervals, plain, png, short
 
@@ -146,6 +147,7 @@ def diversity(document: Document) -> Figure:
     right.set_ylabel("entropy, nats a token")
     for axes in (left, right):
         axes.set_xlabel("iteration")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -168,7 +170,7 @@ def trainings(runs: dict[str, Document]) -> Figure | None:
             )
         axes.set_title(title, loc="left", fontsize=9, color=INK)
         axes.tick_params(labelsize=8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(runs) > 1:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -1,7 +1,8 @@
 """Short ways to fill a store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from preferences.oddities import repetition
 from preferences.records import Annotator, Comparison, Lease, Pick, Policy, Prompt, Response, Study, Tiers, random_id
 from preferences.store import Store
 from preferences.tables.rankings import Answer
@@ -77,7 +78,7 @@ def add_duel(
 ) -> list[Comparison]:  # fmt: skip
     """A held-out prompt for each of `wins`, what the first policy wins on it in the eyes of all judges: 0, 0.5 or 1.
 
-    `policies`: ids of stored ones; `lengths`: of their answers, in words.
+    `policies`: ids of stored ones; `lengths`: words that their answers have at least.
     """
     people = [store.annotators.find(f"judge {i}") or add_annotator(store, f"judge {i}") for i in range(judges)]
     made = []
@@ -85,8 +86,8 @@ def add_duel(
         prompt = add_prompt(store, f"{about} {i} {'x' * (i % 7)}{i * i}?", heldout=1.0)
         store.studies.add_prompts(study, [prompt])
         responses = [
-            Response.make(prompt.id, policy, f"{policy} says {i}{' well' * words}.", 7, 0)
-            for policy, words in zip(policies, lengths, strict=True)
+            Response.make(prompt.id, policy, f"{policy} says {i}{' well' * (words + 3 * ((i + at) % 3))}.", 7, 0)
+            for at, (policy, words) in enumerate(zip(policies, lengths, strict=True))
         ]
         store.responses.add(responses)
         comparison = store.comparisons.add(study, prompt.id, responses, origin="blind")
@@ -111,5 +112,9 @@ def add_checks(store: Store, study: Study, policies: tuple[str, str] = ("pid-sec
         )
         store.responses.add(answers[-1])
         store.scores.add("runs/reward/adapter", {one.id: float(len(one.text)) for one in answers[-1]})
-    for kind in ("longest", "most repetitive"):
-        store.spot_checks.add(study, kind, [(new.id, float(len(new.text)), old.id) for new, old in answers])
+    queued: dict[str, Callable[[str], float]] = {
+        "longest": lambda text: float(len(text)),
+        "most repetitive": repetition,
+    }
+    for kind, value in queued.items():
+        store.spot_checks.add(study, kind, [(new.id, value(new.text), old.id) for new, old in answers])

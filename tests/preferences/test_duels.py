@@ -94,6 +94,8 @@ def test_why_there_is_none_at_equal_length() -> None:
     assert "never lost" in at_equal_length(of_lengths(np.ones(3), gap))["win_rate"]["undefined"]
     alike = at_equal_length(of_lengths(np.array([1.0, 0.0, 1.0]), np.zeros(3)))
     assert "by the same factor" in alike["win_rate"]["undefined"]
+    longer = at_equal_length(of_lengths(np.array([1.0, 0.0, 1.0]), gap + 0.5))
+    assert "always wrote the longer answer" in longer["win_rate"]["undefined"]
     none = of_lengths(np.empty(0), np.empty(0))
     assert "no one has ranked" in at_equal_length(none)["effect"]["undefined"]
 
