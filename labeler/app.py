@@ -49,9 +49,8 @@ def build_app(store: Store, settings: Settings | None = None, rendering: Renderi
             # Said of every mounted app with several pages, also of one that did not ask for SSR.
             warnings.filterwarnings("ignore", message="SSR mode is not supported")
             gr.mount_gradio_app(
-                app, blocks, path, auth_dependency=account_id, head=head(settings.root_path),
-                root_path=settings.root_path + path if settings.root_path else None, **site.LOOK, **CLOSED,
-            )  # fmt: skip
+                app, blocks, path, auth_dependency=account_id, head=head(settings.root_path), **site.LOOK, **CLOSED
+            )
     return app
 
 

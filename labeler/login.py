@@ -27,6 +27,7 @@ FRAME = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>%(title)s · Rankloop</title>
+<link rel="icon" href="favicon.ico">
 <style>
 :root { color-scheme: light dark; --ground: #f4f5f7; --card: #fff; --ink: #1b1f24; --quiet: #59636e; --line: #c8ced6;
   --accent: #1f5fbf; --on-accent: #fff; --bad: #b3261e; --bad-ground: #fdecea; }

@@ -61,6 +61,20 @@ class Proxied:
         return name, value
 
 
+class Rooted:
+    """Tells the routes below which path they are found, as ASGI says it; Gradio makes its addresses of that."""
+
+    def __init__(self, app: ASGIApp, root: str) -> None:
+        self.app = app
+        self.root = root
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if self.root and scope["type"] == "http":
+            scope = {**scope, "root_path": self.root, "path": self.root + scope["path"]}
+        await self.app(scope, receive, send)
+
+
 def address_outside(headers: Mapping[str, str]) -> str:
     """Where browsers find this server, as the headers of a page's own request say; "" if it is no page's."""
     origin = headers.get("origin", "")

@@ -19,7 +19,7 @@ from labeler.login import login_routes
 from labeler.own_prompts import own_prompt_api
 from labeler.pace import Pace, Throttle, by_account, by_address
 from labeler.past import history_api
-from labeler.proxy import Proxied
+from labeler.proxy import Proxied, Rooted
 from labeler.rendering import Rendering
 from labeler.reports import report_api
 from labeler.security import RequestGuard, SecureHeaders
@@ -57,6 +57,7 @@ def build_api(
         Middleware(Throttle, pace=Pace(settings.requests_a_minute), key=by_account),
         # Gradio adds CORS headers of its own, which reflect any origin, unless it finds this one.
         Middleware(CORSMiddleware, allow_origins=[]),
+        Middleware(Rooted, root=settings.root_path),
     ]
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=guards)
     add_failures(app)

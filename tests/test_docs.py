@@ -20,3 +20,19 @@ def test_every_yes_of_the_comparison_names_a_test_and_there_are_27_conventions()
     for row in cells:
         ours = row[2] + row[3] if row[0].isdigit() else row[1]
         assert not re.match(r"(yes|partly)\b", ours) or "`test_" in ours, row[0]
+
+
+def test_every_promise_of_the_threat_model_is_linked_to_a_test_that_runs_as_a_security_test() -> None:
+    folder = ROOT / "docs"
+    written = (folder / "security.md").read_text(encoding="utf-8")
+    promised = written.partition("## Promised")[2].partition("## Not promised")[0]
+    rows = [line for line in promised.splitlines() if line.startswith("| ") and not line.startswith("| Promise")]
+    assert len(rows) >= 20 and all("](../tests/" in row for row in rows)
+    links = re.findall(r"\[`(test_\w+)`\]\(([^)\s]+)\)", written)
+    assert len(links) >= len(rows)
+    for name, path in links:
+        test = (folder / path).read_text(encoding="utf-8")
+        head, found, _ = test.partition(f"\ndef {name}(")
+        assert found, f"{path} has no {name}"
+        of_module = re.search(r"^pytestmark = .*mark\.(security|durability)", test, re.MULTILINE)
+        assert of_module or re.search(r"mark\.(security|durability)", head.rpartition("\n\n\n")[2]), name

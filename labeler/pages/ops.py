@@ -26,7 +26,7 @@ def build_ops(store: Store, disk: Disk) -> gr.Blocks:
     with gr.Blocks(title="Rankloop administration", analytics_enabled=False, fill_width=True) as ops:
         Header()
         gr.Markdown("# Administration")
-        room = gr.Markdown(visible=False)
+        room = gr.Textbox(label="Alarm", interactive=False, visible=False)
         ops.load(MethodType(alarm, (store, disk)), None, room, **QUIET)
         everybody = table("People", PEOPLE)
         ops.load(MethodType(people, store), None, everybody, **QUIET)
@@ -106,7 +106,7 @@ def alarm(place: tuple[Store, Disk], request: gr.Request) -> dict[str, Any]:
     """That the disk is filling up, if it is."""
     require(place[0], request.username, "admin")
     said = place[1].alarm()
-    update: dict[str, Any] = gr.update(value=f"**{said}**", visible=bool(said))
+    update: dict[str, Any] = gr.update(value=said, visible=bool(said))
     return update
 
 
