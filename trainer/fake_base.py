@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Pretrained
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizer_bnb_8bit import Bnb8BitHfQuantizer
 
-from trainer.models import Base, Quantization, quantization_config
+from trainer.models import Base, Quantization, quantization_config, tame
 
 CPU = torch.device("cpu")
 QUANTIZERS = {"int8": Bnb8BitHfQuantizer, "nf4": Bnb4BitHfQuantizer}
@@ -78,7 +78,6 @@ def frozen(module: nn.Module, key: str, weight: Tensor) -> nn.Parameter:
         four.quant_state, four.bnb_quantized, four.blocksize = state, True, old.blocksize
         for name, value in kept.items():
             setattr(four, name, value)
-        module.support_avx512bf16_for_cpu = False  # else the first pass on a CPU repacks the weights
         return four  # type: ignore[no-any-return]
     return nn.Parameter(weight, requires_grad=False)
 
@@ -86,5 +85,6 @@ def frozen(module: nn.Module, key: str, weight: Tensor) -> nn.Parameter:
 def fake_base(model: Any, name: str, quantization: Quantization) -> Base:
     """The base of an `empty_model`, without a tokenizer; runs within `without_data`."""
     fill(model)
+    tame(model)
     model.eval()
     return Base(model, None, name, quantization, CPU, (1,), 0, bool(model.config.is_encoder_decoder))

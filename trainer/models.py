@@ -9,6 +9,7 @@ from typing import Any, Literal
 import bitsandbytes as bnb
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BitsAndBytesConfig
 
 from preferences.errors import RankloopError
@@ -148,10 +149,7 @@ def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, de
     """A Base of a loaded model: no gradients, no dropout, a pad token that is not an end token, a chat template."""
     model.requires_grad_(False)
     model.eval()
-    for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            # Else, on CPUs that know bf16, it repacks its weights for a kernel that rounds to it and has no gradients.
-            module.support_avx512bf16_for_cpu = False
+    tame(model)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     stop_ids = end_tokens(model, tokenizer)
@@ -159,6 +157,28 @@ def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, de
         model, tokenizer, str(name), quantization, device, stop_ids, pad_token(tokenizer, stop_ids),
         bool(model.config.is_encoder_decoder),
     )  # fmt: skip
+
+
+def tame(model: Any) -> None:
+    """What bitsandbytes' layers do that those of a frozen base must not.
+
+    In 4 bits, on CPUs that know bf16, they repack their weights for a kernel that rounds to it and has no gradients. In 8
+    bits they keep their input for a gradient of their weights, and gradient checkpointing does not reach it there.
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+        elif isinstance(module, bnb.nn.Linear8bitLt):
+            module.register_forward_hook(forget_input)
+
+
+def forget_input(layer: nn.Module, args: Any, out: Tensor) -> None:  # noqa: ARG001 - a hook's arguments
+    """Have the graph of an int8 layer's output let go of the input."""
+    step: Any = out.grad_fn
+    if hasattr(step, "tensors"):
+        step.tensors = (None, None, None)
+    elif hasattr(step, "A"):  # the way that bitsandbytes takes on CPUs
+        step.A = None
 
 
 def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:

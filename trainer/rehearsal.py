@@ -74,16 +74,17 @@ class Stand:
         self.base, self.tally, self.shape, self.ways, self.gpu = base, tally, shape, ways, gpu
         self.answers_a_unit = shape.samples if shares(base) or base.is_encoder_decoder else 1
         self.found: list[Peak] = []
-        for layer in lowest_layers(base.model):
-            layer.register_forward_hook(self.watch)
 
     def peaks(self, step: Step, units: int) -> list[Peak]:
         """The most that lives in each phase of the step with so many units."""
         gc.collect()  # what is unreachable already is no part of this step
         self.found.clear()
         self.tally.restart()
+        hooks = [layer.register_forward_hook(self.watch) for layer in lowest_layers(self.base.model)]
         for _ in step.phases(units):
             self.end_phase()
+        for hook in hooks:
+            hook.remove()
         return list(self.found)
 
     def end_phase(self) -> None:

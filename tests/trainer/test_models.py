@@ -1,6 +1,7 @@
 """What a base knows of itself, and models that cannot be loaded."""
 
 import json
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,3 +168,20 @@ def test_4_bit_layers_keep_their_gradients_on_every_cpu(llama_folder: Path) -> N
     (gradient,) = torch.autograd.grad(layers[0](x).sum(), x)
     weight = bnb.functional.dequantize_4bit(layers[0].weight.data, layers[0].weight.quant_state)
     torch.testing.assert_close(gradient, weight.sum(0).expand(2, -1))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_int8_layer_keeps_no_input_for_a_gradient_that_frozen_weights_never_have(
+    llama_folder: Path, training: bool
+) -> None:
+    """bitsandbytes has one way for training on CPUs and one for all the rest; checkpointing reaches neither's input."""
+    layer = load_base(str(llama_folder), "int8").model.model.layers[0].mlp.up_proj.train(training)
+    given = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    passed = given.clone()
+    alive = weakref.ref(passed)
+    out = layer(passed)
+    del passed
+    assert alive() is None
+    (gradient,) = torch.autograd.grad(out.sum(), given)
+    weights = layer.state.CB.float() * layer.state.SCB[:, None] / 127
+    torch.testing.assert_close(gradient, weights.sum(0).expand(3, -1), rtol=1e-3, atol=1e-4)

@@ -18,7 +18,7 @@ from trainer.batches import Example, pad
 from trainer.experience import Answers, Rollout, Targets
 from trainer.fake_base import CPU
 from trainer.fitting import Setup, rehearsing, size_of, steps_of
-from trainer.models import Base, Quantization, quantization_config
+from trainer.models import Base, Quantization, quantization_config, tame
 from trainer.rehearsal import Compare, PpoStand, Shape, Stand, Ways
 from trainer.rollout import Sampling, generate
 from trainer.tally import Tally
@@ -79,9 +79,7 @@ def real_base(case: Case, folder: Path) -> Base:
         quantization_config=quantization_config(case.quantization, torch.float32),
     )  # fmt: skip
     model.requires_grad_(False).eval()
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    tame(model)
     return Base(model, None, "tiny", case.quantization, CPU, (NEVER,), 0, bool(config.is_encoder_decoder))
 
 
