@@ -4,6 +4,6 @@ const reports = element.querySelector(".reports");
 request("/api/policies").then(({ status, data }) => {
   if (status !== 200) return;
   reports.append(...data.map((policy) => make("a", {
-    href: `/api/policies/${encodeURIComponent(policy.id)}/report`, target: "_blank", rel: "noopener" }, policy.name)));
+    href: at(`/api/policies/${encodeURIComponent(policy.id)}/report`), target: "_blank", rel: "noopener" }, policy.name)));
   if (!data.length) reports.append("None yet: trainer report RUN makes one.");
 });

@@ -1,11 +1,13 @@
 """What proxies say is believed of those alone that are named, and the labeler can be published below a path."""
 
 import asyncio
+import re
 
 import pytest
 from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from labeler.board import STATIC
 from labeler.proxy import Proxied, address_outside
 from labeler.settings import Settings
 from labeler.web import build_api
@@ -109,3 +111,12 @@ def test_below_a_path_every_redirect_and_cookie_names_it(store: Store, accounts:
     assert client.get("/rank/1").headers["location"] == "/rank/1/login"
     assert client.get("/rank/10/login").status_code == 401
     assert address_outside({"x-rankloop-root": "/x"}) == ""
+
+
+def test_no_script_forgets_the_path() -> None:
+    """Where an address of ours is not given to `request`, it goes through `at`."""
+    for path in STATIC.glob("*.js"):
+        forgotten = re.search(
+            r"""(href|src|action): *["'`]/|(fetch|assign)\(["'`]/""", path.read_text(encoding="utf-8")
+        )
+        assert not forgotten, (path.name, forgotten)

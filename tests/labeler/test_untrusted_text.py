@@ -36,6 +36,7 @@ from tests.labeler.hostile import (
 from tests.labeler.test_markup import check_safe
 from tests.labeler.vectors import TECHNIQUES
 from tests.labeler.watch import Watch
+from trainer import ppo_html
 from trainer.report_html import page as report_page
 
 
@@ -287,6 +288,37 @@ def test_exports_opened_as_html(browser: Browser, hostile: tuple[Labeler, list[C
         watch.page.goto(page.as_uri())
         assert "__hit" in watch.page.inner_text("body") or name == "card of prompts"
         watch.look(name)
+    leave(watch)
+
+
+@pytest.mark.security
+@pytest.mark.browser
+def test_reports_of_ppo_runs(browser: Browser, tmp_path: Path) -> None:
+    """Of one, and of several: every text of the document is a vector."""
+    value = {"value": None, "undefined": TEXTS[3]}
+    point = {
+        "kl": value, "score": value, "difference": value, "matched": value, "length": value, "eos_rate": 1.0,
+        "distinct": {"2": 1.0}, "entropy": 1.0, "frontier": True, "win_rate": value, "people": value,
+    }  # fmt: skip
+    change = {"change": 1.0, "score_before": 0.0, "score_after": 1.0}
+    run = {
+        "run": TEXTS[0], "recommended": {"name": TEXTS[0], "reason": TEXTS[1], "iteration": 1},
+        "notes": TEXTS, "warnings": TEXTS,
+        "points": [{**point, "name": text, "people_decide": text} for text in TEXTS],
+        "changes": [{**change, "prompt": text, "before": text, "after": text} for text in TEXTS],
+        "counts": dict.fromkeys(TEXTS, TEXTS[1]), "start": TEXTS[2], "base": TEXTS[3], "seed": TEXTS[4],
+        "hashes": dict(zip(TEXTS, TEXTS, strict=True)), "options": dict(zip(TEXTS, TEXTS, strict=True)),
+    }  # fmt: skip
+    watch = Watch(browser, tmp_path.as_uri())
+    path = tmp_path / "report.html"
+    for page in (
+        ppo_html.page(run, {}),
+        ppo_html.comparison({"runs": {TEXTS[5]: run, TEXTS[6]: {**run, "options": {}}}}, {}),
+    ):
+        path.write_text(page, encoding="utf-8")
+        watch.page.goto(path.as_uri())
+        assert watch.page.locator("td").count() > 3 * len(TEXTS)
+        watch.look("report")
     leave(watch)
 
 
