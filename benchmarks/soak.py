@@ -209,16 +209,29 @@ async def soak(load: Soak, db: Path, model: Path, seen: Seen) -> None:
     """All of it."""
     server = Server(db, seen)
     await server.start()
+    try:
+        await loose(load, db, model, seen, server)
+    finally:
+        assert server.process is not None
+        if server.process.returncode is None:
+            server.process.terminate()
+        if await server.process.wait() != 0:
+            seen.errors.append(f"The labeler ended with {server.process.returncode}.")
+
+
+async def loose(load: Soak, db: Path, model: Path, seen: Seen, server: Server) -> None:
+    """All who work, look, copy and kill, until the time is over."""
     people = [Person(server, seen, f"annotator {number}") for number in range(load.annotators)]
     admins = [Person(server, seen, f"admin {number}") for number in range(ADMINS)]
-    for person in (*people, *admins):
+    readers = [Person(server, seen, person.name) for person in people[:ADMINS]]  # a second tab each
+    for person in (*people, *admins, *readers):
         await person.log_in()
     ends = time.monotonic() + 60 * load.minutes
     beside = [
         asyncio.create_task(task)
         for task in (
             server.watch_memory(), deaths(load, server, ends), worker(load, db, model, seen), backups(db, seen),
-            *(look(admin, ops=True) for admin in admins), *(look(person, ops=False) for person in people[:ADMINS]),
+            *(look(admin, ops=True) for admin in admins), *(look(reader, ops=False) for reader in readers),
         )
     ]  # fmt: skip
     draws = [random.Random(load.seed * 1_000_003 + number) for number in range(load.annotators)]
@@ -230,10 +243,6 @@ async def soak(load: Soak, db: Path, model: Path, seen: Seen) -> None:
     for result in await asyncio.gather(*beside, return_exceptions=True):
         if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError):
             seen.errors.append(repr(result))
-    assert server.process is not None
-    server.process.terminate()
-    if await server.process.wait() != 0:
-        seen.errors.append(f"The labeler ended with {server.process.returncode}.")
 
 
 async def annotate(number: int, person: Person, draw: random.Random, think_time: float, ends: float) -> None:
@@ -269,7 +278,7 @@ async def rank(number: int, person: Person, draw: random.Random, task: dict[str,
         if at_once:
             person.seen.submits.append(time.perf_counter() - begun)
         person.seen.acknowledged[number, nonce] = reply["saved"], tiers, time.monotonic()
-        return reply if status == 200 else await person.good("/api/next")
+        return reply["next"] if status == 200 else await person.good("/api/next")
     person.seen.errors.append(f"/api/submit {status}: {content[:200]!r}")
     return await person.good("/api/next")
 
@@ -277,7 +286,8 @@ async def rank(number: int, person: Person, draw: random.Random, task: dict[str,
 async def look(person: Person, ops: bool) -> None:
     """A dashboard that stays open: the administration's tables, or one's own hours and agreement."""
     config = await person.good("/ops/config") if ops else None
-    events = [one["id"] for one in config["dependencies"] if one["backend_fn"]] if config else []
+    handlers = config["dependencies"] if config else []
+    events = [one["id"] for one in handlers if one["backend_fn"] and not one["inputs"]]  # those of the page's opening
     while True:
         for event in events:
             body = {"fn_index": event, "data": [], "session_hash": "soak"}

@@ -42,7 +42,7 @@ def test_every_acknowledged_ranking_is_there_once_however_often_the_server_is_ki
     assert Store(tmp_path / "labels.db").db["rankings"].count == kills
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(120)
 def test_a_storm_of_kills_while_several_annotate(tmp_path: Path, begin: Callable[..., Mortal]) -> None:
     """Whoever is in the middle of whatever."""
     filled(tmp_path / "labels.db", 90 * CROWD, CROWD).close()
@@ -50,7 +50,7 @@ def test_a_storm_of_kills_while_several_annotate(tmp_path: Path, begin: Callable
     people = crowd(server)
 
     def storm() -> None:
-        while not over.wait(draw.uniform(0.1, 0.4)):
+        while not over.wait(draw.uniform(0.3, 0.8)):
             server.kill()
 
     killer = threading.Thread(target=storm)
@@ -138,7 +138,9 @@ def test_a_clock_that_jumps(tmp_path: Path, begin: Callable[..., Mortal], faults
     over.set()
     jumping.join()
     server.kill()
-    check(tmp_path / "labels.db", people)
+    check(
+        tmp_path / "labels.db", people, overlap=False
+    )  # a lease that ended and is open again: two people have one each
     assert sum(len(one.acknowledged) for one in people) > 10 * CROWD
 
 

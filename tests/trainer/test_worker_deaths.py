@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 # Workers, imported once: each line that is read starts one in a process of its own. A job counts as abandoned after a second.
 WORKERS = """
 import json, os, signal, sys
+from contextlib import suppress
 from pathlib import Path
 import trainer.jobs, trainer.sample, trainer.worker
 trainer.jobs.HEARTBEAT_SECONDS = 0.1
@@ -74,16 +76,21 @@ class Pool:
 
     def end(self, pid: int, by: int | None = None, seconds: float = 60) -> None:
         """Send the signal, if one is given, and wait until it is gone."""
-        if by is not None and alive(pid):
-            os.kill(pid, by)
+        if by is not None:
+            send(pid, by)
         until(lambda: not alive(pid), seconds)
 
     def close(self) -> None:
         for pid in self.pids:
-            if alive(pid):
-                os.kill(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         self.launcher.kill()
         self.launcher.communicate()
+
+
+def send(pid: int, by: int) -> None:
+    """The signal, if the process is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, by)
 
 
 def alive(pid: int) -> bool:
@@ -160,21 +167,21 @@ def check(store: Store, queued: dict[str, str], folder: Path) -> None:
 def test_a_worker_that_dies_at_any_stage_again_and_again(
     store: Store, study: Study, pool: Pool, tmp_path: Path, by: int
 ) -> None:
-    """Fifteen workers, one after the other, each ended somewhere in its work; the last one finishes what is left."""
+    """A dozen workers, one after the other, each ended somewhere in its work; the last one finishes what is left."""
     queued = fill(store, study, tmp_path, "sft", "sample", "reward", "ppo")
-    draw, statuses = random.Random(int(by)), set()
-    for _ in range(15):
+    draw, ended = random.Random(int(by)), 0
+    for _ in range(12):
         pid = pool.start()
         until(lambda: not alive(pid) or any(job.status == "running" for job in store.jobs.all()))  # noqa: B023
-        time.sleep(draw.uniform(0.05, 1.5))
+        time.sleep(draw.uniform(0.1, 2.0))
+        ended += alive(pid)
         pool.end(pid, by)
-        statuses.add(tuple(job.status for job in store.jobs.all()))
         if by == signal.SIGKILL:
             time.sleep(1.1)  # else the next worker takes a later job first, which needs this one
         else:
             assert "running" not in [job.status for job in store.jobs.all()], "It was not given back."
     pool.end(pool.start(), seconds=180)
-    assert len(statuses) > 2
+    assert ended >= 3, "Most of them had nothing to do."
     check(store, queued, tmp_path)
 
 
@@ -187,10 +194,9 @@ def test_two_workers_and_one_that_is_held_up(store: Store, study: Study, pool: P
     for _ in range(4):
         time.sleep(draw.uniform(0.2, 1.0))
         for pid in (first, second):
-            if alive(pid):
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(1.5)
-                os.kill(pid, signal.SIGCONT)
+            send(pid, signal.SIGSTOP)
+            time.sleep(1.5)
+            send(pid, signal.SIGCONT)
     for pid in (first, second):
         pool.end(pid, seconds=180)
     time.sleep(1.1)
