@@ -19,7 +19,7 @@ from labeler.markup import plain, render, visible
 from labeler.turns import Turns
 
 PATIENCE_SECONDS = 20.0  # a comparison of nine long texts takes a fraction of one
-MOST_CHARACTERS = 32_000_000  # of HTML that is kept: some thousand comparisons
+MOST_CHARACTERS = 16_000_000  # of HTML that is kept: about a thousand comparisons
 NICENESS = 10
 COMMAND = (sys.executable, "-m", "labeler.rendering")
 
@@ -155,8 +155,11 @@ def main() -> None:
     """The helper: answers each line, a JSON list of texts, with the list of their HTML, until there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the server
     os.nice(NICENESS)
-    for line in sys.stdin.buffer:
-        print(json.dumps([render(text) for text in json.loads(line)]), flush=True)
+    try:
+        for line in sys.stdin.buffer:
+            print(json.dumps([render(text) for text in json.loads(line)]), flush=True)
+    except BrokenPipeError:  # the server was killed; the interpreter's own flush at its end would fail once more
+        os._exit(0)
 
 
 if __name__ == "__main__":
