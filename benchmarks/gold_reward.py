@@ -24,11 +24,11 @@ import tyro
 
 from preferences.cli import guarded
 from preferences.records import Message, Study
+from preferences.run_files import METRICS
 from preferences.store import Store
 from trainer.models import load_base
 from trainer.ppo import Ppo, ppo
 from trainer.reward import Reward, reward
-from trainer.runs import METRICS
 from trainer.sample import SampleStage, sample
 
 PROMPTS = REPOSITORY / "data" / "round_prompts.jsonl"

@@ -32,8 +32,8 @@ from rich.table import Table
 
 from preferences.cli import guarded
 from preferences.errors import RankloopError
+from preferences.run_files import METRICS
 from trainer.embedded import EMBEDDED
-from trainer.runs import METRICS
 
 Options = Mapping[str, Any]
 VARIANTS: dict[str, Options] = {

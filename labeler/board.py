@@ -18,6 +18,10 @@ HISTORY_SCRIPTS = (*BASE_SCRIPTS, "ranking.js", "diff.js", "reading.js", "cards.
 HISTORY_START = "loadStrings().then(() => new History(element.querySelector('.rb')).load());"
 WORK_SCRIPTS = (*BASE_SCRIPTS, "work.js")
 WORK_START = "loadStrings().then(() => new WorkPage(element.querySelector('.rb')).load());"
+TRAINING_SCRIPTS = (*BASE_SCRIPTS, "words.js", "plots.js", "forms.js", "training.js")
+TRAINING_START = "new TrainingPage(element.querySelector('.tr')).start();"
+LINEAGE_SCRIPTS = (*BASE_SCRIPTS, "words.js", "lineage.js")
+LINEAGE_START = "new LineagePage(element.querySelector('.tr')).load();"
 # Gradio sends templates through Handlebars and then through a JavaScript template literal.
 TEMPLATE_TRAPS = ("{{", "${", "`", "\\")
 
@@ -67,3 +71,19 @@ class WorkPage(Drawn):
     def __init__(self) -> None:
         script = f"{static(*WORK_SCRIPTS)}\n{WORK_START}"
         super().__init__('<div class="rb"></div>', static("board.css", "work.css"), script)
+
+
+class TrainingPage(Drawn):
+    """Draws forms, jobs and their plots from /api/training, and who answers from /api/promotions."""
+
+    def __init__(self) -> None:
+        script = f"{static(*TRAINING_SCRIPTS)}\n{TRAINING_START}"
+        super().__init__('<div class="tr"></div>', static("training.css"), script)
+
+
+class LineagePage(Drawn):
+    """Draws policies, reward models and what made them from GET /api/lineage."""
+
+    def __init__(self) -> None:
+        script = f"{static(*LINEAGE_SCRIPTS)}\n{LINEAGE_START}"
+        super().__init__('<div class="tr"></div>', static("training.css", "lineage.css"), script)

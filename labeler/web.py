@@ -15,16 +15,19 @@ from labeler.gate import Gate
 from labeler.health import health_routes
 from labeler.images import image_api
 from labeler.join import join_routes
+from labeler.lineage_api import lineage_api
 from labeler.login import login_routes
 from labeler.own_prompts import own_prompt_api
 from labeler.pace import Pace, Throttle, by_account, by_address
 from labeler.past import history_api
+from labeler.promotions import promotion_api
 from labeler.proxy import Proxied, Rooted
 from labeler.rendering import Rendering
 from labeler.reports import report_api
 from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
 from labeler.study_api import study_api
+from labeler.training_api import training_api
 from labeler.visits import Visits
 from labeler.work import work_api
 from preferences.disk import MB, Disk
@@ -66,6 +69,9 @@ def build_api(
     app.include_router(health_routes(store, Disk(store.path.resolve().parent, settings.low_disk_mb * MB)))
     app.include_router(login_routes(logins))
     app.include_router(join_routes(logins))
-    for routes in (study_api, consent_api, image_api, work_api, download_api, report_api):
+    for routes in (
+        study_api, consent_api, image_api, work_api, download_api, training_api, promotion_api, lineage_api,
+        report_api,
+    ):  # fmt: skip
         app.include_router(routes(store))
     return app

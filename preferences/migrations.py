@@ -337,6 +337,22 @@ def m012_scores_and_spot_checks(db: Database) -> None:
         db.execute(statement)
 
 
+WORKERS_AND_RUNS = (
+    """CREATE TABLE workers (
+        name TEXT PRIMARY KEY, about TEXT NOT NULL, started REAL NOT NULL, seen REAL NOT NULL) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE runs (
+        id TEXT PRIMARY KEY, stage TEXT NOT NULL, folder TEXT NOT NULL, study TEXT REFERENCES studies(id),
+        document TEXT NOT NULL, updated REAL NOT NULL) STRICT""",
+    "CREATE INDEX events_by_subject ON events (subject, kind)",
+)
+
+
+@migrations()  # type: ignore[untyped-decorator]
+def m013_workers_and_runs(db: Database) -> None:
+    for statement in WORKERS_AND_RUNS:
+        db.execute(statement)
+
+
 def unknown_migrations(db: Database) -> set[str]:
     """Names applied to `db` that this version does not know: the mark of a newer version."""
     known = {migration.name for migration in migrations.pending(Database(memory=True))}

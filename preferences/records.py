@@ -265,6 +265,28 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownWorker:
+    """A `trainer worker`. `about`: its model and device, and what it can be asked to do; `seen`: when it was last alive."""
+
+    name: str
+    about: dict[str, Any]
+    started: float
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRun:
+    """A training run that has ended. `folder`: where it is; `document`: its config.json."""
+
+    id: str
+    stage: str
+    folder: str
+    study: str | None
+    document: dict[str, Any]
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A line of the audit log."""
 

@@ -30,15 +30,18 @@ from preferences.tables.invites import Invites
 from preferences.tables.jobs import Jobs
 from preferences.tables.labels import LabelColumns
 from preferences.tables.policies import Policies
+from preferences.tables.promotions import Promotions
 from preferences.tables.prompts import Prompts
 from preferences.tables.queue import Queue
 from preferences.tables.rankings import Rankings
 from preferences.tables.remarks import Remarks
 from preferences.tables.responses import Responses
+from preferences.tables.runs import Runs
 from preferences.tables.scores import Scores
 from preferences.tables.spot_checks import SpotChecks
 from preferences.tables.studies import Studies
 from preferences.tables.work import Work
+from preferences.tables.workers import Workers
 
 CACHE_KB, SNAPSHOT_KB = 2000, 80000  # of a connection's page cache: as SQLite has it, and while it reads a snapshot
 SMALLEST_PAGE = 512  # bytes: no SQLite database that holds anything is smaller
@@ -73,6 +76,9 @@ class Store:
         self.erasures = Erasures(self)
         self.invites = Invites(self)
         self.jobs = Jobs(self)
+        self.workers = Workers(self)
+        self.runs = Runs(self)
+        self.promotions = Promotions(self)
         self.events = Events(self)
         self.counts = Counts(self)
         self.exported = Exported(self)

@@ -12,6 +12,7 @@ from labeler.care import invite
 from preferences.records import Response, Study
 from preferences.store import Store
 from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.labeler.trained import show_training
 from tests.preferences.make import add_checks, add_duel
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -58,6 +59,7 @@ def main(folder: Path) -> None:
         labeler(Path(temporary)) as server,
     ):
         fill(server.store, server.store.studies.default())
+        show_training(server.store, Path(temporary) / "runs")
         browser = launch(playwright)
         for size, options in SIZES.items():
             for scheme in ("light", "dark"):
@@ -117,6 +119,22 @@ def pages(browser: Browser, server: Labeler, who: str, options: dict[str, Any]) 
     page.goto(f"{server.url}/ops/")
     page.wait_for_selector("td", state="attached")
     yield "administration", page
+    yield from study_tabs(page, server)
+    yield from training(page, server)
+    seat.context.clear_cookies()
+    page.goto(f"{server.url}/login")
+    yield "login", page
+    ((_, link),) = invite(server.store, f"{who}-invited", "annotator", 7, [], server.url)
+    page.goto(link)
+    yield "join", page
+    page.goto(f"{link}x")
+    yield "join-over", page
+    seat.context.close()
+    yield from others(browser, server, who, options)
+
+
+def study_tabs(page: Page, server: Labeler) -> Iterator[tuple[str, Page]]:
+    """The Studies page and its tabs."""
     page.goto(f"{server.url}/study/")
     page.wait_for_selector("td", state="attached")
     yield "study", page
@@ -131,16 +149,25 @@ def pages(browser: Browser, server: Labeler, who: str, options: dict[str, Any]) 
             page.get_by_text(shown, exact=True).filter(visible=True).first.wait_for()
             page.wait_for_timeout(500)  # plots are drawn after the tables
         yield f"study-{tab.lower().replace(' ', '-')}", page
-    seat.context.clear_cookies()
-    page.goto(f"{server.url}/login")
-    yield "login", page
-    ((_, link),) = invite(server.store, f"{who}-invited", "annotator", 7, [], server.url)
-    page.goto(link)
-    yield "join", page
-    page.goto(f"{link}x")
-    yield "join-over", page
-    seat.context.close()
-    yield from others(browser, server, who, options)
+
+
+def training(page: Page, server: Labeler) -> Iterator[tuple[str, Page]]:
+    """The Training and Lineage pages."""
+    server.store.workers.see("box:1")
+    page.goto(f"{server.url}/study/training")
+    page.wait_for_selector(".tr-fields")
+    yield "training-new", page
+    for run, shown in (("ppo-2", ".tr-plot"), ("ppo", ".tr-plan")):
+        page.get_by_role("link", name=run, exact=True).click()
+        page.wait_for_selector(shown)
+        page.locator(".tr-job").evaluate("node => node.scrollIntoView()")
+        yield f"training-{run}", page
+    page.locator("h2", has_text="Who answers").evaluate("node => node.scrollIntoView()")
+    yield "training-answers", page
+    page.goto(f"{server.url}/study/lineage")
+    page.get_by_role("button", name="ppo-1").click()
+    page.wait_for_selector(".li-detail h2")
+    yield "lineage", page
 
 
 def dialogs(seat: Seat) -> Iterator[tuple[str, Page]]:

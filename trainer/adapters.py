@@ -12,7 +12,7 @@ from torch import Tensor
 
 from preferences.errors import RankloopError
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 MOST_RANK = 4096
 MOST_CONFIG_BYTES = 1_000_000
 # What a LoRA is here; every other option of PEFT must be as in a new LoraConfig: some of them change the base's weights when

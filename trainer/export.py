@@ -10,13 +10,14 @@ import torch
 from peft import PeftModel
 
 from preferences.errors import RankloopError
-from trainer.adapters import WEIGHTS, WrongAdapter, checked_config, checked_weights
+from preferences.run_files import CARD, WEIGHTS
+from trainer.adapters import WrongAdapter, checked_config, checked_weights
 from trainer.classifier import as_classifier, kept_scores
 from trainer.ensemble import FILE as ENSEMBLE
 from trainer.models import Base, compute_dtype, load_base
 from trainer.recheck import FILE as RECHECK
 from trainer.recheck import read_recheck
-from trainer.roles import CARD, HEAD
+from trainer.roles import HEAD
 
 ALONE = ("adapter_config.json", "adapter_model.safetensors", HEAD, CARD)
 

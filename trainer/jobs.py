@@ -1,32 +1,37 @@
 """What a worker does with a job: its options, its heartbeat, its end; and taking it up where another worker died."""
 
 import _thread
+import io
 import signal
 import sqlite3
 import sys
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from threading import Event, Thread
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import IO, TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from preferences.errors import RankloopError
 from preferences.records import Job
 from preferences.store import Store
 from preferences.tables.jobs import JobLost
+from trainer import plan_text
 from trainer.going_on import done_before, taken_up
-from trainer.models import load_base
+from trainer.models import default_device, default_quantization, load_base
+from trainer.plan import Plan, plan
 from trainer.sample import SampleStage
-from trainer.stage import Stage, default_device_name, device_lock
+from trainer.stage import Stage, default_device_name, device_lock, open_study
 from trainer.stages import BY_NAME, execute
 
 if TYPE_CHECKING:
     from trainer.worker import Worker
 
 HEARTBEAT_SECONDS = 5
+LOGS = ".logs"  # in the worker's folder of runs; no run can have that name
 OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
 
 
@@ -35,8 +40,13 @@ def do_job(config: "Worker", store: Store, job: Job) -> None:
 
     Only the worker that holds the device looks how far the job is: an earlier one may have been at it until then.
     """
-    with held(store, job):
+    log = (config.runs / LOGS / f"{job.id}.log").resolve()
+    with kept_log(log), held(store, job):
+        store.jobs.hold(job, {**job.progress, "log": str(log)})
         stage = stage_of(job, config)
+        folder = getattr(stage, "resume", None) or getattr(stage, "out", None)
+        if folder:
+            store.jobs.hold(job, {**job.progress, "log": str(log), "folder": str(folder.resolve())})
         with device_lock(default_device_name()):
             store.jobs.hold(job)
             if done_before(stage, job.kind, job):
@@ -51,6 +61,50 @@ def do_job(config: "Worker", store: Store, job: Job) -> None:
             execute(stage, store, load_base(stage.model, stage.quantize), job)
 
 
+def do_plan(config: "Worker", store: Store, job: Job) -> None:
+    """What memory a stage would take: the job's progress has the plan as JSON and as text."""
+    with held(store, job):
+        wanted = Job(job.id, str(job.spec["stage"]), job.spec["options"])
+        stage = stage_of(wanted, config)
+        planned = plan(plan_of(stage, wanted.kind, float(job.spec["vram"]), open_study(store, stage.study).k))
+        store.jobs.hold(job, {"plan": planned.as_json(), "text": plan_text.as_text(planned)})
+
+
+def plan_of(stage: Stage, name: str, vram: float, k: int) -> Plan:
+    """What to ask of the planner about a stage with these options; `k`: answers a comparison."""
+    options = {field.name: getattr(stage, field.name) for field in fields(stage)}
+    plain = Plan(
+        model=stage.model, quantize=stage.quantize or default_quantization(default_device()), vram=vram,
+        samples=options.get("samples", k), stages=(name,),  # type: ignore[arg-type]
+        rank=options.get("rank", 16), checkpointing=options.get("checkpointing") or None,
+    )  # fmt: skip
+    return replace(plain, response=options.get("max_new_tokens", plain.response), value=options.get("value"))
+
+
+@contextmanager
+def kept_log(path: Path) -> Iterator[None]:
+    """What is written to standard error goes to the file too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file, redirect_stderr(Both(sys.stderr, file)):
+        yield
+
+
+class Both(io.TextIOBase):
+    """Writes to two files."""
+
+    encoding = "utf-8"
+
+    def __init__(self, *files: IO[str]) -> None:
+        self.files = files
+
+    def write(self, text: str) -> int:
+        """Each gets the text, at once."""
+        for file in self.files:
+            file.write(text)
+            file.flush()
+        return len(text)
+
+
 @contextmanager
 def held(store: Store, job: Job) -> Iterator[None]:
     """Heartbeats meanwhile, so that no other worker takes the job; then its end.
@@ -63,6 +117,7 @@ def held(store: Store, job: Job) -> Iterator[None]:
         with beating(store, job, lost):
             yield
     except RankloopError as error:
+        print(error, file=sys.stderr)
         store.jobs.finish(job, str(error))
     except (KeyboardInterrupt, JobLost) as error:
         if isinstance(error, KeyboardInterrupt) and not lost.is_set():
@@ -99,6 +154,7 @@ def beating(store: Store, job: Job, lost: Event) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+        time.sleep(0)  # an interruption that is on its way arrives here and not later
 
 
 def stage_of(job: Job, config: "Worker") -> Stage:

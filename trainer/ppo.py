@@ -199,7 +199,8 @@ def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
     if config.resume:
         trainer.resume()
     else:
-        run.start("ppo", config, base, parent=start.id, prompts=len(prompts))
+        judge = {"judged_by": str(config.reward.resolve())} if config.reward else {}
+        run.start("ppo", config, base, study=study.id, parent=start.id, prompts=len(prompts), **judge)
     return finish(config, store, study, start, trainer, *train(trainer, prompts, run))
 
 

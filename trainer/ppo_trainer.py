@@ -129,7 +129,7 @@ class PpoTrainer:
         metrics["lr"] = self.learner.optimizer.param_groups[0]["lr"]
         self.kl.update(metrics["objective/kl"], len(answers.examples))  # 5. the penalty's weight, and linear decay
         self.schedule.step()
-        self.run.log({"step": self.done + 1, **metrics})
+        self.run.log({"step": self.done + 1, "steps": self.config.iterations, **metrics})
         return metrics
 
     def sample(self, prompts: Sequence[Prompt]) -> Answers:

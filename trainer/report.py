@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from preferences.cli import open_store
 from preferences.errors import RankloopError
+from preferences.run_files import METRICS
 from preferences.store import Store
 from trainer import ppo_html, ppo_plots, report_html, report_plots
 from trainer.models import Base, load_base
@@ -21,7 +22,7 @@ from trainer.recheck import checked_reward
 from trainer.reward import Reward
 from trainer.reward_report import Document, Material, document_of
 from trainer.roles import Roles
-from trainer.runs import METRICS, Run
+from trainer.runs import Run
 from trainer.stage import Stage, default_device_name, device_lock, open_study
 
 HTML, NUMBERS = "report.html", "report.json"

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,8 +143,9 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
     learned, validation = split_off(ranked, config.validation, config.seed)
     if not run.goes_on(going_on, digest):
         run.start(
-            "reward", config, base, data_hash=digest, comparisons=len(learned), validation=len(validation), notes=notes
-        )
+            "reward", config, base, study=study.id, data_hash=digest, comparisons=len(learned), notes=notes,
+            validation=len(validation), **said_by(ranked),
+        )  # fmt: skip
     for note in notes:
         print(note, file=sys.stderr)
     state, trainers = train_members(config, Roles(base), learned, validation, run)
@@ -190,6 +192,12 @@ def learnable(config: Reward, store: Store, study: Study, base: Base) -> tuple[l
             f"{why + '; ' if why else ''}rank more{hint}."
         )
     return ranked, [left_out, *remarks(ranked, loaded)] if left_out else remarks(ranked, loaded)
+
+
+def said_by(ranked: Sequence[Ranked]) -> dict[str, Any]:
+    """{"rankings", "annotators"}: how many orders there are, and how many of them are whose, by pseudonym."""
+    counts = Counter(order.annotator for r in ranked for order in r.orders)
+    return {"rankings": counts.total(), "annotators": dict(sorted(counts.items()))}
 
 
 def split_off(ranked: Sequence[Ranked], share: float, seed: int) -> tuple[list[Ranked], list[Ranked]]:

@@ -92,7 +92,8 @@ class RewardTrainer:
                 optimizer.step()
             seen = self.look() if step in looks else {}
             rate = optimizer.param_groups[0]["lr"]
-            self.run.log({"step": step, "role": self.role, **metrics, "grad_norm": float(norm), "lr": rate, **seen})
+            facts = {"step": step, "steps": len(updates), "role": self.role}
+            self.run.log({**facts, **metrics, "grad_norm": float(norm), "lr": rate, **seen})
             self.schedule.step()
             self.done = step
             if step % config.save_every == 0:

@@ -20,14 +20,14 @@ from transformers import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from preferences.errors import RankloopError
-from trainer.adapters import WEIGHTS, WrongAdapter, check_shapes, checked_config, checked_weights, read_json
+from preferences.run_files import CARD, WEIGHTS, holds_adapter
+from trainer.adapters import WrongAdapter, check_shapes, checked_config, checked_weights, read_json
 from trainer.batches import Batch, Example, collate, collate_pairs
 from trainer.lora import linear, routed_forward
 from trainer.models import Base
 from trainer.runs import whole_folder
 from trainer.sharing import Prefix, can_share, decoder_states
 
-CARD = "rankloop.json"
 HEAD = "head.safetensors"
 BASE = "base"  # the role without an adapter
 
@@ -266,7 +266,7 @@ def read_card(folder: Path, base: Base) -> dict[str, Any]:
             f"{folder} holds {pickles[0]}, a pickle, which could run any program when it is read; only safetensors are "
             "loaded."
         )
-    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
+    if not holds_adapter(folder):
         raise WrongAdapter(f"{folder} holds no rankloop adapter; give the 'adapter' folder of a run.")
     card = read_json(folder / CARD)
     for what, value in base.identity.items():

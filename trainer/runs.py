@@ -14,10 +14,9 @@ from typing import Any
 import torch
 
 from preferences.errors import RankloopError
+from preferences.run_files import ADAPTER, METRICS, SAMPLES
+from trainer.command import command_of
 from trainer.models import Base
-
-ADAPTER = "adapter"
-METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
 
 class RunExists(RankloopError):
@@ -46,6 +45,7 @@ class Run:
             "stage": stage,
             "state": "started",
             "config": as_json(config),
+            "command": command_of(stage, config, base.quantization, facts.get("parent")),
             "base": base.identity,
             "versions": {name: version(name) for name in ("rankloop", "torch", "transformers", "peft", "trl")},
             "device": str(base.device),

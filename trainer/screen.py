@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from trainer.runs import SAMPLES, Run
+from preferences.run_files import SAMPLES
+from trainer.runs import Run
 
 if TYPE_CHECKING:
     from trainer.ppo import Ppo

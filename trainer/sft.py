@@ -98,7 +98,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:  # noqa: ARG002
         """Keep and show what the trainer reports."""
-        self.run.log({"step": state.global_step, **(logs or {})})
+        self.run.log({"step": state.global_step, "steps": state.max_steps, **(logs or {})})
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{float(logs['loss']):.2f}")
 
@@ -122,7 +122,7 @@ def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     else:
         check_free(run.folder)
         check_name(store, name)
-        run.start("sft", config, base, data_hash=data_hash, demonstrations=len(records))
+        run.start("sft", config, base, study=study.id, data_hash=data_hash, demonstrations=len(records))
     set_seed(config.seed)
     disable_progress_bar()
     trainer = trainer_of(config, base, [record["messages"] for record in records], run)

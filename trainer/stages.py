@@ -4,9 +4,11 @@ from typing import Any
 
 from preferences.cli import open_store
 from preferences.records import Job
+from preferences.run_files import config_of
 from preferences.store import Store
 from trainer.check import Check, check
 from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
+from trainer.going_on import folder_of
 from trainer.models import Base
 from trainer.ppo import Ppo, ppo
 from trainer.reward import Reward, reward
@@ -38,5 +40,19 @@ def run(stage: Stage) -> dict[str, Any]:
 def execute(stage: Stage, store: Store | None, base: Base, job: Job | None = None) -> dict[str, Any]:
     """Run one command on an open store and a loaded base; sampling notes in its `job`, if it is one, how far it is."""
     more = {"job": job} if job and isinstance(stage, SampleStage) else {}
-    result: dict[str, Any] = WORK[type(stage)](stage, store, base, **more)
+    try:
+        result: dict[str, Any] = WORK[type(stage)](stage, store, base, **more)
+    except KeyboardInterrupt:
+        note_run(stage, store)
+        raise
+    note_run(stage, store)
     return result
+
+
+def note_run(stage: Stage, store: Store | None) -> None:
+    """Let the labeler know of the run that has ended, if the stage made one."""
+    if store and isinstance(stage, Sft | Reward | Ppo):
+        folder = folder_of(stage)
+        document = config_of(folder)
+        if document:
+            store.runs.note(str(folder.resolve()), document, document.get("study"))

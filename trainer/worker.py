@@ -2,9 +2,14 @@
 
 import os
 import socket
+import sqlite3
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -14,18 +19,20 @@ from preferences.cli import open_store
 from preferences.disk import Disk
 from preferences.records import Study, random_id
 from preferences.store import Store
-from preferences.tables.jobs import OWN_PROMPT
-from trainer.jobs import do_job, held
+from preferences.tables.jobs import OWN_PROMPT, PLAN
+from trainer.jobs import do_job, do_plan, held
 from trainer.own_prompts import answer_own_prompt
 from trainer.policies import sampling_policies
 from trainer.roles import Roles
 from trainer.sample import fitted, queue, respond
+from trainer.schemas import about
 from trainer.selecting import Chooser, Select
 from trainer.stage import default_device_name, device_lock, open_base, open_study, stop_on_sigterm
 
 NICENESS = 15
 ACTIVE_SECONDS = 30 * 60
 STALE_SECONDS = 60
+SEEN_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,8 @@ class Worker(Select):
     """Prompts answered between two looks at the queue."""
     poll: float = 2.0
     """Seconds between two looks when there is nothing to do."""
+    runs: Path = Path("runs")
+    """Folder of the runs that are launched from the browser, and of the jobs' logs."""
     once: bool = False
     """Stop when there is nothing to do."""
 
@@ -51,17 +60,17 @@ def work(config: Worker) -> dict[str, Any]:
     if warning:
         print(warning, file=sys.stderr)
     done = {"sampled": 0, "jobs": 0}
-    with stop_on_sigterm():
+    name = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:6]}"  # in containers the first two may be another's as well
+    with stop_on_sigterm(), known(config, store, name):
         try:
-            loop(config, store, done)
+            loop(config, store, name, done)
         except KeyboardInterrupt:
             print("The worker stops; it can be started again at any time.", file=sys.stderr)
     return done
 
 
-def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
+def loop(config: Worker, store: Store, name: str, done: dict[str, int]) -> None:
     """Jobs first, then the queue, then a rest."""
-    name = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:6]}"  # in containers the first two may be another's as well
     disk = Disk(store.path.resolve().parent)
     ready: Ready | None = None
     while True:
@@ -71,6 +80,10 @@ def loop(config: Worker, store: Store, done: dict[str, int]) -> None:
             with held(store, job), device_lock(default_device_name()):
                 ready = ready or opened(config, store)
                 answer_own_prompt(ready.config, store, job, ready.roles)
+            done["jobs"] += 1
+            continue
+        if job and job.kind == PLAN:
+            do_plan(config, store, job)
             done["jobs"] += 1
             continue
         if job:
@@ -119,10 +132,12 @@ def wait_for_room(disk: Disk, config: Worker) -> None:
 def is_short(config: Worker, store: Store, study: Study) -> bool:
     """Whether fewer comparisons wait than so many for each annotator who was active in the last half hour.
 
-    Also whether one of them has fewer before them: what still waits for others may be what they have ranked already.
+    What is left over from earlier policies does not count. Also whether one of them has fewer before them: what still
+    waits for others may be what they have ranked already.
     """
     active = store.annotators.active(store.clock() - ACTIVE_SECONDS)
-    if store.queue.waiting(study) < config.waiting * max(1, len(active)):
+    enough = config.waiting * max(1, len(active))
+    if store.queue.waiting(study) < enough or store.promotions.fresh(study, enough) < enough:
         return True
     return any(
         len(store.queue.candidates(study, annotator, config.waiting)) < config.waiting
@@ -143,3 +158,26 @@ def top_up(ready: Ready, store: Store, study: Study) -> int:
     with tqdm(total=len(prompts) * (config.k or study.k), desc="sample", unit="answer") as bar:
         responses = respond(config, store, roles, policies, prompts, config.k or study.k, bar.update)
     return queue(store, study, prompts, responses)
+
+
+@contextmanager
+def known(config: Worker, store: Store, name: str) -> Iterator[None]:
+    """The labeler knows meanwhile that this worker is alive, and what it can do."""
+    store.workers.publish(name, about(config.model, config.quantize, config.study, config.runs))
+    over = Event()
+
+    def beat() -> None:
+        while not over.wait(SEEN_SECONDS):
+            with suppress(sqlite3.Error):  # busy, or a full disk: the next beat may come through
+                store.workers.see(name)
+        store.close()
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with suppress(sqlite3.Error):
+            store.workers.leave(name)

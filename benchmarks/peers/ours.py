@@ -15,10 +15,11 @@ from prepare import base_of
 from protocol import of_length, serve, versions
 
 from preferences.records import Policy, Prompt, content_id
+from preferences.run_files import METRICS
 from trainer.batches import Example
 from trainer.ppo import Ppo
 from trainer.ppo_trainer import PpoTrainer
-from trainer.runs import METRICS, Run
+from trainer.runs import Run
 
 
 class Watched(Run):

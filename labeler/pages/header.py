@@ -8,6 +8,8 @@ HTML = """<header class="rh">
 <a href="/app/annotate" data-text="nav.annotate">Annotate</a><a href="/app/history" data-text="nav.history">History</a>
 <a href="/app/" data-text="nav.dashboard">Dashboard</a>
 <a href="/study/" hidden class="rh-owner" data-text="nav.studies">Studies</a>
+<a href="/study/training" hidden class="rh-owner" data-text="nav.training">Training</a>
+<a href="/study/lineage" hidden class="rh-owner" data-text="nav.lineage">Lineage</a>
 <a href="/ops/" hidden class="rh-ops" data-text="nav.ops">Administration</a></nav>
 <span class="rh-who"></span>
 <form method="post" action="/logout"><button type="submit" class="rh-out" data-text="nav.logout">Log out</button></form>

@@ -11,7 +11,7 @@ import gradio as gr
 from labeler.accounts import OWNERS, require
 from labeler.board import BASE_SCRIPTS, Drawn, static
 from labeler.care import invite, plan_of, prompts_in
-from labeler.pages import checks, evaluation, messages, quality
+from labeler.pages import checks, evaluation, lineage, messages, quality, training
 from labeler.pages.header import Header
 from labeler.proxy import address_outside
 from preferences.errors import RankloopError
@@ -38,7 +38,7 @@ class Downloads(Drawn):
 
 
 def build_study(store: Store) -> gr.Blocks:
-    """The owners' page: a Gradio app of its own, because pages of one app share their configuration."""
+    """The owners' pages: a Gradio app of its own, because pages of one app share their configuration."""
     with gr.Blocks(title="Rankloop studies", analytics_enabled=False, fill_width=True) as page:
         Header()
         gr.Markdown("# Studies")
@@ -96,6 +96,14 @@ def build_study(store: Store) -> gr.Blocks:
         exclude.click(MethodType(exclude_annotator, store), [chosen, who, reason], shown, **QUIET)
         include.click(MethodType(include_annotator, store), [chosen, who], shown, **QUIET)
         ask.click(MethodType(invite_people, store), [pasted, role, days, languages], [said, links], **QUIET)
+    return with_training(page)
+
+
+def with_training(page: gr.Blocks) -> gr.Blocks:
+    """The same app with the pages of training, which call no Python: they ask routes of the API."""
+    for name, part in (("Training", training), ("Lineage", lineage)):
+        with page.route(name, name.lower()):
+            part.build()
     return page
 
 

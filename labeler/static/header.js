@@ -14,6 +14,6 @@ loadStrings().then(() => {
 request("/api/me").then(({ status, data }) => {
   if (status !== 200) return;
   element.querySelector(".rh-who").textContent = data.name;
-  element.querySelector(".rh-owner").hidden = data.role === "annotator";
+  for (const link of element.querySelectorAll(".rh-owner")) link.hidden = data.role === "annotator";
   element.querySelector(".rh-ops").hidden = data.role !== "admin";
 });

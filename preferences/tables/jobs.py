@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from preferences.errors import UnknownName
+from preferences.errors import NotReady, UnknownName
 from preferences.records import Job, random_id
 from preferences.tables.table import Table, from_row, to_row
 
 OWN_PROMPT = "own_prompt"  # an annotator waits for it in front of the page
+PLAN = "plan"  # what memory a stage would take with the options that somebody looks at
 MINE = "WHERE id = ? AND worker = ? AND status = 'running'"
 
 
@@ -23,6 +24,37 @@ class Jobs(Table):
         made = Job(random_id(), kind, spec, created=self.store.clock())
         self.insert("jobs", [to_row(made)])
         return made
+
+    def launch(self, kind: str, spec: dict[str, Any], actor: str) -> Job:
+        """A queued job that somebody asked for."""
+        with self.store.write():
+            made = self.add(kind, spec)
+            self.store.events.add(actor, "job launched", made.id, {"kind": kind, "spec": spec})
+        return made
+
+    def stop(self, job: Job, actor: str) -> Job:
+        """The job is not begun, or ends as soon as its worker hears of it. Raises NotReady if it has ended."""
+        with self.store.write() as db:
+            now = self.get(job.id)
+            if now.status not in ("queued", "running"):
+                raise NotReady(f"The job is {now.status}, so it cannot be stopped.")
+            db.execute("UPDATE jobs SET status = 'cancelled', finished = ? WHERE id = ?", [self.store.clock(), job.id])
+            self.store.events.add(actor, "job stopped", job.id, {"kind": job.kind})
+        return self.get(job.id)
+
+    def again(self, job: Job, actor: str) -> Job:
+        """A stopped or failed job back in the queue, where it was. Raises NotReady if it is neither."""
+        with self.store.write() as db:
+            now = self.get(job.id)
+            if now.status not in ("cancelled", "failed"):
+                raise NotReady(f"The job is {now.status}; only one that was stopped or has failed can go on.")
+            db.execute(
+                "UPDATE jobs SET status = 'queued', worker = NULL, heartbeat = NULL, error = '', started = NULL, "
+                "finished = NULL WHERE id = ?",
+                [job.id],
+            )
+            self.store.events.add(actor, "job resumed", job.id, {"kind": job.kind})
+        return self.get(job.id)
 
     def claim(self, worker: str, stale_after: float) -> Job | None:
         """The oldest job that is queued, or running without a heartbeat for `stale_after` seconds, or None.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from preferences.records import Policy, Response, Study, content_id
 from preferences.tables.table import Table, from_row, to_row
@@ -50,3 +51,14 @@ class Responses(Table):
             "ORDER BY created DESC, r.rowid DESC LIMIT ?"
         )
         return [from_row(Response, row) for row in self.rows(sql, policy.id, study.id, most)]
+
+    def samplers(self) -> dict[str, list[dict[str, Any]]]:
+        """Policy -> how its answers were drawn: {"temperature", "top_p", "max_new_tokens", "responses"} of each way."""
+        sql = (
+            "SELECT policy, temperature, top_p, max_new_tokens, count(*) AS responses FROM responses "
+            "GROUP BY policy, temperature, top_p, max_new_tokens ORDER BY responses DESC"
+        )
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows(sql):
+            found.setdefault(row.pop("policy"), []).append(row)
+        return found

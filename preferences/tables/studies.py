@@ -164,17 +164,19 @@ class Studies(Table):
         )
         return [from_row(Policy, row) for row in self.rows(sql, study.id)]
 
-    def set_sampling_policies(self, study: Study, policies: list[Policy], actor: str = "") -> None:
+    def set_sampling_policies(
+        self, study: Study, policies: list[Policy], actor: str = "", kind: str = "sampling policies", reason: str = ""
+    ) -> None:
         """From now on `policies` answer this study's prompts; earlier choices stay on record."""
         now = self.store.clock()
+        detail = {"policies": [policy.id for policy in policies], **({"reason": reason} if reason else {})}
         with self.store.write() as db:
             db.execute("UPDATE study_policies SET until = ? WHERE study = ? AND until IS NULL", [now, study.id])
             self.insert(
                 "study_policies", [{"study": study.id, "policy": policy.id, "since": now} for policy in policies]
             )
-            self.store.events.add(
-                actor, "sampling policies", study.id, {"policies": [policy.id for policy in policies]}
-            )
+            self.store.events.add(actor, kind, study.id, detail)
+            self.store.promotions.put_off(study)
 
     def set_guideline(self, study: Study, text: str, actor: str = "") -> Guideline:
         """A new version of the instructions; an unchanged text keeps its version."""

@@ -14,6 +14,7 @@ from labeler.care import invite
 from labeler.languages import LANGUAGES, strings
 from tests.labeler.browser import Labeler, Seat, labeler
 from tests.labeler.conftest import add_urgent
+from tests.labeler.trained import show_training
 from tests.preferences.make import add_checks, add_duel
 
 pytestmark = [pytest.mark.browser]
@@ -48,6 +49,7 @@ def server(server: Labeler) -> Labeler:
     server.store.studies.edit(study, plan=plan)
     add_checks(server.store, study)
     add_duel(server.store, study, [1, 1, 0.5, 0] * 5, ("pid-secret-ppo", "pid-secret-sft"))
+    show_training(server.store, server.db.parent / "runs")
     return server
 
 
@@ -134,7 +136,7 @@ def test_no_violation_on_the_pages_of_owners_and_of_guests(
 
 
 def owner_pages(page: Page, url: str) -> Iterator[tuple[str, list[Any]]]:
-    """The Studies page, each of its tabs, and the administration page, none wider than the window."""
+    """The Studies page with each of its tabs, Training, Lineage and administration, none wider than the window."""
     page.goto(f"{url}/study/")
     for tab in ("What is asked", "People", "Rankings", "Quality", "Blind evaluation", "Checks", "Messages"):
         open_tab(page, tab)
@@ -143,6 +145,18 @@ def owner_pages(page: Page, url: str) -> Iterator[tuple[str, list[Any]]]:
         page.get_by_text(OF_TAB[tab], exact=True).filter(visible=True).first.wait_for()
         yield tab, violations(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
+    page.goto(f"{url}/study/training")
+    for run in ("ppo-2", "ppo"):  # the run that is under way, and the plan
+        page.get_by_role("link", name=run, exact=True).click()
+        page.wait_for_selector(".tr-plot" if run == "ppo-2" else ".tr-plan")
+        page.locator("summary").evaluate_all("nodes => nodes.forEach(node => { node.parentNode.open = true; })")
+        yield f"training, {run}", violations(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), run
+    page.goto(f"{url}/study/lineage")
+    page.get_by_role("button", name="ppo-1").click()
+    page.wait_for_selector(".li-detail h2")
+    yield "lineage", violations(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "lineage"
     page.goto(f"{url}/ops/")
     page.wait_for_selector("td", state="attached")
     yield "administration", violations(page)

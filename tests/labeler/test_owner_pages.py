@@ -1,4 +1,4 @@
-"""The Studies page in a real browser: a new study, an invited person's first ranking, a message."""
+"""The owners' pages in a real browser: a new study, an invited person's first ranking, a message, a run, a promotion."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.labeler.browser import Labeler
 from tests.labeler.conftest import PASSWORD, add_account, add_comparison
+from tests.labeler.trained import begin, publish
+from tests.preferences.test_promotions import policy_at
 
 pytestmark = [pytest.mark.browser]
 HOSTILE = "<img src=x onerror=window.__xss=1> **B** is wrong: `${window.__xss=1}`"
@@ -117,3 +119,68 @@ def test_messages_are_read_as_text_and_marked_as_done(owner: Page, server: Label
     owner.get_by_role("button", name="Not done after all").click()
     expect(owner.get_by_role("gridcell", name="202")).to_have_count(1)
     assert store.remarks.all()[0].done is None
+
+
+def test_a_run_is_launched_and_watched_while_the_server_begins_anew(owner: Page, server: Labeler) -> None:
+    """The worker's part is played here: what it publishes and what a run logs."""
+    store, runs = server.store, server.db.parent / "runs"
+    publish(store, runs)
+    owner.get_by_role("link", name="Training").click()
+    owner.get_by_role("button", name="PPO", exact=True).click()
+    owner.get_by_label("iterations").fill("9")
+    owner.get_by_text("More options").click()
+    owner.get_by_label("kl target").fill("6.5")
+    owner.reload()
+    expect(owner.get_by_label("kl target")).to_have_value("6.5")  # what was typed is kept
+    owner.get_by_label("checkpointing").check()
+    owner.get_by_role("button", name="Launch").click()
+    expect(owner.locator(".tr-said")).to_have_text("ppo-1 is in the queue.")
+    job = store.jobs.claim("box:1", 60)
+    assert job is not None and (job.kind, job.spec["out"]) == ("ppo", str(runs / "ppo-1"))
+    assert (job.spec["iterations"], job.spec["kl_target"], job.spec["checkpointing"]) == (9, 6.5, True)
+
+    begin(store, job, runs / "ppo-1", 3, of=9)
+    score = owner.locator("figure[data-title=Score]")
+    expect(score).to_have_attribute("data-steps", "3")
+    server.stop()
+    begin(store, job, runs / "ppo-1", 7, of=9)
+    expect(owner.locator(".tr-said")).to_contain_text("does not answer")
+    server.start()
+    expect(score).to_have_attribute("data-steps", "7")
+    expect(owner.locator(".tr-said")).to_have_text("")
+    expect(owner.locator(".tr-progress").first).to_contain_text("7 of 9, about 6 s to go")
+    expect(owner.locator(".tr-samples")).to_contain_text("Because of <b>5</b>.")  # as text
+    expect(owner.locator(".tr-job pre").last).to_contain_text("ppo 7/9")
+
+    owner.get_by_role("button", name="Stop ppo-1").click()
+    expect(owner.locator(".tr-state").first).to_have_text("stopped")
+    owner.get_by_role("button", name="Resume ppo-1").click()
+    expect(owner.locator(".tr-state").first).to_have_text("waiting")
+    assert store.jobs.get(job.id).status == "queued"
+
+
+def test_a_policy_is_promoted_and_rolled_back_on_the_training_page(
+    owner: Page, server: Labeler, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = server.store
+    study = store.studies.create("promoted")
+    old, new = (policy_at(store, name, tmp_path_factory.mktemp("at"), base="tiny") for name in ("old-one", "new-one"))
+    publish(store, server.db.parent / "runs")
+    store.promotions.promote(study, old, "")
+    owner.get_by_role("link", name="Training").click()
+    owner.get_by_label("study").last.select_option("promoted")
+    expect(owner.get_by_text("Now answers: old-one.")).to_be_visible()
+    owner.get_by_label("policy").select_option(label="policy-secret-sft (sft)")
+    expect(owner.get_by_role("button", name="Promote")).to_be_disabled()
+    expect(owner.locator("#tr-refusal")).to_contain_text("belongs to")
+    owner.get_by_label("policy").select_option(label="new-one (ppo)")
+    owner.get_by_label("why (kept in the log)").fill("It wins 61%.")
+    owner.get_by_role("button", name="Promote").click()
+    expect(owner.get_by_text("Now answers: new-one.")).to_be_visible()
+    assert store.studies.sampling_policies(study) == [new]
+    owner.get_by_role("button", name="Roll back to old-one").click()
+    expect(owner.get_by_text("Now answers: old-one.")).to_be_visible()
+    who = store.annotators.get(f"owner of {test_a_policy_is_promoted_and_rolled_back_on_the_training_page.__name__}")
+    assert [(event.kind, event.actor) for event in store.promotions.history(study)[1:]] == [
+        ("policy promoted", who.id), ("policy rolled back", who.id),
+    ]  # fmt: skip

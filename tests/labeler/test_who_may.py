@@ -79,6 +79,22 @@ ROUTES: dict[tuple[str, str], Statuses] = {
     ("GET", "/api/studies/{study}/rankings.jsonl"): (401, 403, 404, 404),
     ("GET", "/api/policies"): (401, 403, 200, 200),
     ("GET", "/api/policies/{policy}/report"): (401, 403, 404, 404),
+    ("GET", "/api/training"): (401, 403, 200, 200),
+    ("GET", "/api/training/jobs"): (401, 403, 200, 200),
+    ("POST", "/api/training/jobs"): (401, 403, 422, 422),
+    ("GET", "/api/training/jobs/{job}"): (401, 403, 404, 404),
+    ("POST", "/api/training/jobs/{job}/stop"): (401, 403, 404, 404),
+    ("POST", "/api/training/jobs/{job}/again"): (401, 403, 404, 404),
+    ("POST", "/api/training/plans"): (401, 403, 422, 422),
+    ("GET", "/api/promotions"): (401, 403, 200, 200),
+    ("POST", "/api/promotions"): (401, 403, 422, 422),
+    ("POST", "/api/promotions/back"): (401, 403, 422, 422),
+    ("GET", "/api/lineage"): (401, 403, 200, 200),
+    ("GET", "/api/runs/{run}/run.zip"): (401, 403, 404, 404),
+    ("GET", "/study/training"): (401, 403, 200, 200),
+    ("GET", "/study/training/"): (401, 403, 307, 307),
+    ("GET", "/study/lineage"): (401, 403, 200, 200),
+    ("GET", "/study/lineage/"): (401, 403, 307, 307),
     ("GET", "/study/"): (401, 403, 200, 200),
     ("HEAD", "/study/"): (401, 403, 200, 200),
     ("GET", "/study/config"): (401, 403, 200, 200),
@@ -280,7 +296,9 @@ def test_who_may_call_every_route(whole: TestClient, standing: Standing, headers
         for name in WHO:
             found = whole.request(
                 method,
-                address.format(api_name="predict", ident="none", job="none", ranking="x", study="none", policy="none"),
+                address.format(
+                    api_name="predict", ident="none", job="none", ranking="x", run="none", study="none", policy="none"
+                ),
                 headers=headers[name],
                 json=body if method == "POST" else None,
             )

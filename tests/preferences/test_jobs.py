@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from preferences.errors import UnknownName
+from preferences.errors import NotReady, UnknownName
 from preferences.store import Store
 from preferences.tables.jobs import JobLost
 from tests.preferences.make import Clock
@@ -103,3 +103,31 @@ def test_a_worker_is_told_whether_the_job_is_still_its_own(store: Store) -> None
     assert not store.jobs.beat(job)
     with pytest.raises(JobLost):
         store.jobs.hold(job)
+
+
+def test_a_job_is_launched_stopped_and_resumed_by_somebody(store: Store) -> None:
+    job = store.jobs.launch("ppo", {"out": "runs/p"}, "rita")
+    claimed = store.jobs.claim("w", 60)
+    assert claimed is not None and store.jobs.beat(claimed) and store.jobs.beat(claimed, {"log": "l"})
+    assert store.jobs.stop(job, "rita").status == "cancelled"
+    assert not store.jobs.beat(claimed), "its worker hears that it is not its any more"
+    assert store.jobs.claim("w", 60) is None
+    again = store.jobs.again(job, "adam")
+    assert (again.status, again.worker, again.error, again.progress) == ("queued", None, "", {"log": "l"})
+    kinds = ("job launched", "job stopped", "job resumed")
+    assert [(event.actor, event.kind) for event in store.events.about(job.id, *kinds)] == [
+        ("rita", "job launched"), ("rita", "job stopped"), ("adam", "job resumed"),
+    ]  # fmt: skip
+    assert store.jobs.claim("w", 60) == store.jobs.get(job.id)
+
+
+def test_only_what_has_not_ended_is_stopped_and_only_what_was_stopped_goes_on(store: Store) -> None:
+    job = store.jobs.add("sft", {})
+    with pytest.raises(NotReady, match="queued"):
+        store.jobs.again(job, "rita")
+    claimed = store.jobs.claim("w", 60)
+    assert claimed is not None
+    store.jobs.finish(claimed)
+    for act in (store.jobs.stop, store.jobs.again):
+        with pytest.raises(NotReady, match="done"):
+            act(job, "rita")

@@ -1,9 +1,15 @@
 """Tiny bases, loaded through the path that full-size models take."""
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from preferences.store import Store
 from tests.tiny import save_tiny_llama, save_tiny_t5
 from trainer.models import Base, load_base
 
@@ -42,3 +48,22 @@ def base(llama_folder: Path) -> Base:
 def t5_base(t5_folder: Path) -> Base:
     """A tiny T5 without quantisation."""
     return load_base(str(t5_folder), "none")
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """The worker makes its process nice and takes all threads but one; the tests are that process."""
+    niceness, threads = os.getpriority(os.PRIO_PROCESS, 0), torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+
+
+@pytest.fixture
+def worker_options(store: Store, llama_folder: Path) -> dict[str, Any]:
+    """Options of a worker that stops when there is nothing to do."""
+    return {
+        "db": store.path, "model": str(llama_folder), "quantize": "none", "once": True, "max_new_tokens": 6,
+        "temperature": 1.0, "prompts_at_once": 2, "poll": 0.05, "runs": store.path.parent / "runs",
+    }  # fmt: skip

@@ -113,7 +113,7 @@ def test_a_job_whose_worker_died_is_taken_up_where_it_was(
             raise SystemExit  # as good as dead: nothing is written any more
         return step(self, some)
 
-    config = Worker(db=store.path, model=str(llama_folder), once=True)
+    config = Worker(db=store.path, model=str(llama_folder), once=True, runs=store.path.parent / "runs")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(PpoTrainer, "step", dying)
         work(config)

@@ -10,6 +10,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from preferences.run_files import CARD
 from tests.tiny import save, save_tiny_llama, tiny_tokenizer
 from tests.trainer.make import (
     EXAMPLES,
@@ -23,7 +24,7 @@ from tests.trainer.make import (
     with_adapters,
 )
 from trainer.models import Base, load_base
-from trainer.roles import CARD, HEAD, Roles, WrongAdapter, lora_config
+from trainer.roles import HEAD, Roles, WrongAdapter, lora_config
 
 BLOCKS = ("policy", "policy", "base", "value", "value", "reward")  # the role of each of EXAMPLES
 BASES = [("llama", "none"), ("llama", "int8"), ("llama", "nf4"), ("t5", "none"), ("t5", "int8")]

@@ -9,10 +9,11 @@ import torch
 
 from preferences.errors import BadRecord, NameTaken, RankloopError, UnknownName
 from preferences.records import Study
+from preferences.run_files import CARD
 from preferences.store import Store
 from tests.trainer.fill import metrics, state
 from trainer.models import Base, Quantization, load_base
-from trainer.roles import CARD, Roles, read_card
+from trainer.roles import Roles, read_card
 from trainer.rollout import Sampling, generate
 from trainer.runs import RunExists
 from trainer.sft import Sft, sft, tokenize, tokenize_pair

@@ -7,13 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from preferences.errors import RankloopError
 from preferences.records import Job, Study
@@ -30,36 +27,19 @@ from trainer.stage import default_device_name, device_lock
 from trainer.stages import WORK, run
 from trainer.worker import Worker, work
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "as_before")
 
 
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """The worker makes its process nice and takes all threads but one; these tests are that process."""
-    niceness, threads = os.getpriority(os.PRIO_PROCESS, 0), torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
-
-
-@pytest.fixture
-def config(store: Store, llama_folder: Path) -> dict[str, Any]:
-    """Options of a worker that stops when there is nothing to do."""
-    return {
-        "db": store.path, "model": str(llama_folder), "quantize": "none", "once": True, "max_new_tokens": 6,
-        "temperature": 1.0, "prompts_at_once": 2, "poll": 0.05,
-    }  # fmt: skip
-
-
-def test_five_comparisons_wait_though_nobody_is_there_yet(store: Store, study: Study, config: dict[str, Any]) -> None:
+def test_five_comparisons_wait_though_nobody_is_there_yet(
+    store: Store, study: Study, worker_options: dict[str, Any]
+) -> None:
     add_prompts(store, study, 12)
-    assert work(Worker(**config)) == {"sampled": 6, "jobs": 0}
+    assert work(Worker(**worker_options)) == {"sampled": 6, "jobs": 0}
     assert store.queue.waiting(study) == 6
-    assert work(Worker(**config)) == {"sampled": 0, "jobs": 0}
+    assert work(Worker(**worker_options)) == {"sampled": 0, "jobs": 0}
 
 
-def test_five_more_for_each_active_annotator(store: Store, study: Study, config: dict[str, Any]) -> None:
+def test_five_more_for_each_active_annotator(store: Store, study: Study, worker_options: dict[str, Any]) -> None:
     """Active: was there in the last half hour, and can log in."""
     add_prompts(store, study, 24)
     for name in ("ann", "ben", "cy"):
@@ -68,44 +48,46 @@ def test_five_more_for_each_active_annotator(store: Store, study: Study, config:
     with store.write() as db:
         db.execute("UPDATE sessions SET last_seen = last_seen - 1900 WHERE annotator = ?", [annotator(store, "ben").id])
     store.annotators.open_session(annotator(store, "dan"), "dan", 3600)
-    work(Worker(**config))
+    work(Worker(**worker_options))
     assert store.queue.waiting(study) == 10
 
 
-def test_prompts_come_round_again(store: Store, study: Study, config: dict[str, Any]) -> None:
+def test_prompts_come_round_again(store: Store, study: Study, worker_options: dict[str, Any]) -> None:
     """With few prompts the worker asks each again, for new answers."""
     add_prompts(store, study, 2)
-    work(Worker(**config))
+    work(Worker(**worker_options))
     comparisons = store.comparisons.all(study.id)
     assert len(comparisons) == 6
     shown = [item for comparison in comparisons for item in comparison.items]
     assert len(set(shown)) == len(shown)
 
 
-def test_a_ranked_comparison_is_replaced(store: Store, study: Study, config: dict[str, Any]) -> None:
+def test_a_ranked_comparison_is_replaced(store: Store, study: Study, worker_options: dict[str, Any]) -> None:
     add_prompts(store, study, 12)
-    work(Worker(**config))
+    work(Worker(**worker_options))
     for comparison in store.comparisons.all(study.id)[:3]:
         rank(store, comparison, [[i] for i in range(len(comparison.items))])
     assert store.queue.waiting(study) == 3
-    assert work(Worker(**config))["sampled"] == 2
+    assert work(Worker(**worker_options))["sampled"] == 2
     assert store.queue.waiting(study) == 5
 
 
-def test_a_paused_study_and_one_without_prompts_get_nothing(store: Store, study: Study, config: dict[str, Any]) -> None:
-    assert work(Worker(**config))["sampled"] == 0
+def test_a_paused_study_and_one_without_prompts_get_nothing(
+    store: Store, study: Study, worker_options: dict[str, Any]
+) -> None:
+    assert work(Worker(**worker_options))["sampled"] == 0
     add_prompts(store, study, 4)
     store.studies.set_status(study, "paused")
-    assert work(Worker(**config))["sampled"] == 0
+    assert work(Worker(**worker_options))["sampled"] == 0
     assert store.comparisons.all() == []
 
 
-def test_the_worker_is_nice(config: dict[str, Any]) -> None:
-    work(Worker(**config))
+def test_the_worker_is_nice(worker_options: dict[str, Any]) -> None:
+    work(Worker(**worker_options))
     assert os.getpriority(os.PRIO_PROCESS, 0) >= 15
 
 
-def test_a_job_of_each_kind(store: Store, study: Study, config: dict[str, Any], tmp_path: Path) -> None:
+def test_a_job_of_each_kind(store: Store, study: Study, worker_options: dict[str, Any], tmp_path: Path) -> None:
     """In the order in which they were queued, on the worker's own model; then the queue is filled by the new policy."""
     prompts = add_prompts(store, study, 8)
     for prompt in prompts[:3]:
@@ -125,7 +107,7 @@ def test_a_job_of_each_kind(store: Store, study: Study, config: dict[str, Any], 
             },
         ),
     ]  # fmt: skip
-    assert work(Worker(**config))["jobs"] == 4
+    assert work(Worker(**worker_options))["jobs"] == 4
     done = [store.jobs.get(job.id) for job in made]
     assert [(job.status, job.error) for job in done] == [("done", "")] * 4
     assert [job.worker and job.finished is not None for job in done] == [True] * 4
@@ -137,7 +119,7 @@ def test_a_job_of_each_kind(store: Store, study: Study, config: dict[str, Any], 
 
 
 def test_a_failing_job_keeps_its_sentence_and_the_worker_goes_on(
-    store: Store, study: Study, config: dict[str, Any], tmp_path: Path
+    store: Store, study: Study, worker_options: dict[str, Any], tmp_path: Path
 ) -> None:
     add_prompts(store, study, 4)
     failing = {
@@ -151,7 +133,7 @@ def test_a_failing_job_keeps_its_sentence_and_the_worker_goes_on(
         "could not be loaded": store.jobs.add("sample", {"model": str(tmp_path / "nowhere")}),
     }
     good = store.jobs.add("sample", {"prompts": 1, "max_new_tokens": 6})
-    assert work(Worker(**config))["jobs"] == len(failing) + 1
+    assert work(Worker(**worker_options))["jobs"] == len(failing) + 1
     for sentence, job in failing.items():
         found = store.jobs.get(job.id)
         assert found.status == "failed" and sentence in found.error, found.error
@@ -159,7 +141,7 @@ def test_a_failing_job_keeps_its_sentence_and_the_worker_goes_on(
 
 
 def test_a_fault_of_the_program_fails_its_job_alone(
-    store: Store, study: Study, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    store: Store, study: Study, worker_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Not a user's mistake, so the log has the traceback; the job says which error, and the next one is done."""
@@ -171,20 +153,20 @@ def test_a_fault_of_the_program_fails_its_job_alone(
     monkeypatch.setitem(WORK, Reward, faulty)
     bad = store.jobs.add("reward", {"out": str(tmp_path / "r")})
     good = store.jobs.add("sample", {"prompts": 1, "max_new_tokens": 6})
-    assert work(Worker(**config))["jobs"] == 2
+    assert work(Worker(**worker_options))["jobs"] == 2
     failed = store.jobs.get(bad.id)
     assert (failed.status, store.jobs.get(good.id).status) == ("failed", "done")
     assert failed.error == "The stage failed (ZeroDivisionError: division by zero); the worker's log says where."
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_what_a_job_asks_for(config: dict[str, Any]) -> None:
+def test_what_a_job_asks_for(worker_options: dict[str, Any]) -> None:
     """Paths from texts, whole numbers as floats, and the worker's own model, study and seed where the job names none."""
-    worker = Worker(**{**config, "study": "mine", "seed": 3})
+    worker = Worker(**{**worker_options, "study": "mine", "seed": 3})
     stage = stage_of(Job("j", "ppo", {"out": "runs/p", "reward": "r", "lr": 1, "name": None}), worker)
     assert isinstance(stage, Ppo)
     assert (stage.out, stage.reward, stage.lr, stage.name) == (Path("runs/p"), Path("r"), 1, None)
-    assert (stage.db, stage.model, stage.quantize) == (config["db"], config["model"], "none")
+    assert (stage.db, stage.model, stage.quantize) == (worker_options["db"], worker_options["model"], "none")
     assert (stage.study, stage.seed) == ("mine", 3)
     other = stage_of(Job("j", "sample", {"model": "m", "quantize": "int8", "seed": 5, "study": "s"}), worker)
     assert (other.model, other.quantize, other.seed, other.study) == ("m", "int8", 5, "s")
@@ -200,17 +182,19 @@ def test_what_a_job_asks_for(config: dict[str, Any]) -> None:
         ({"db": "other.db"}, "has no option 'db'"),
     ],
 )
-def test_a_spec_of_the_wrong_type(config: dict[str, Any], spec: dict[str, Any], sentence: str) -> None:
+def test_a_spec_of_the_wrong_type(worker_options: dict[str, Any], spec: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RankloopError) as error:
-        stage_of(Job("j", "sample", spec), Worker(**config))
+        stage_of(Job("j", "sample", spec), Worker(**worker_options))
     assert sentence in str(error.value)
 
 
-def test_sigterm_ends_it_cleanly_and_it_can_start_again(store: Store, study: Study, config: dict[str, Any]) -> None:
+def test_sigterm_ends_it_cleanly_and_it_can_start_again(
+    store: Store, study: Study, worker_options: dict[str, Any]
+) -> None:
     add_prompts(store, study, 12)
     command = [
-        sys.executable, "-m", "trainer", "worker", "--db", str(store.path), "--model", config["model"], "--quantize",
-        "none", "--max-new-tokens", "6", "--prompts-at-once", "1", "--poll", "0.1",
+        sys.executable, "-m", "trainer", "worker", "--db", str(store.path), "--model", worker_options["model"], "--quantize",
+        "none", "--max-new-tokens", "6", "--prompts-at-once", "1", "--poll", "0.1", "--runs", str(worker_options["runs"]),
     ]  # fmt: skip
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: store.queue.waiting(study) > 0)
@@ -220,7 +204,7 @@ def test_sigterm_ends_it_cleanly_and_it_can_start_again(store: Store, study: Stu
     assert "The worker stops" in err and "sampled:" in out
     before = store.queue.waiting(study)
     assert 1 <= before <= 5
-    work(Worker(**{**config, "prompts_at_once": 1}))
+    work(Worker(**{**worker_options, "prompts_at_once": 1}))
     assert store.queue.waiting(study) == 5
     for comparison in store.comparisons.all(study.id):
         responses = store.responses.get_many(comparison.same)
@@ -267,13 +251,13 @@ def test_a_command_waits_for_the_device(
     assert results[0]["comparisons"] == 1
 
 
-def test_the_worker_waits_for_the_device(store: Store, study: Study, config: dict[str, Any]) -> None:
+def test_the_worker_waits_for_the_device(store: Store, study: Study, worker_options: dict[str, Any]) -> None:
     """A subprocess: the worker handles signals, so it wants a main thread."""
     add_prompts(store, study, 1)
     job = store.jobs.add("sample", {"prompts": 1, "max_new_tokens": 4})
     command = [
-        sys.executable, "-m", "trainer", "worker", "--once", "--db", str(store.path), "--model", config["model"],
-        "--max-new-tokens", "4", "--quantize", "none", "--json",
+        sys.executable, "-m", "trainer", "worker", "--once", "--db", str(store.path), "--model", worker_options["model"],
+        "--max-new-tokens", "4", "--quantize", "none", "--json", "--runs", str(worker_options["runs"]),
     ]  # fmt: skip
     with device_lock(default_device_name()):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -287,7 +271,7 @@ def test_the_worker_waits_for_the_device(store: Store, study: Study, config: dic
 
 
 def test_an_own_prompt_is_answered_first_for_whoever_typed_it(
-    store: Store, study: Study, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    store: Store, study: Study, worker_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_prompts(store, study, 1)
     ann = annotator(store, "ann")
@@ -302,10 +286,10 @@ def test_an_own_prompt_is_answered_first_for_whoever_typed_it(
         return bool(beat(jobs, beating, progress))
 
     monkeypatch.setattr(type(store.jobs), "beat", note)
-    work(Worker(**config))
+    work(Worker(**worker_options))
     done = store.jobs.get(job.id)
     assert done.status == "done"
-    counts = [progress["answers"] for progress in told if progress]
+    counts = [progress["answers"] for progress in told if progress and "answers" in progress]
     assert (counts[0], counts[-1], counts) == (0, 4, sorted(counts)), "answers that end together are told together"
     assert (
         done.finished and store.jobs.get(training.id).started and done.finished <= store.jobs.get(training.id).started
@@ -320,12 +304,12 @@ def test_an_own_prompt_is_answered_first_for_whoever_typed_it(
 
 
 def test_an_own_prompt_that_cannot_be_answered_fails_with_a_sentence(
-    store: Store, study: Study, config: dict[str, Any]
+    store: Store, study: Study, worker_options: dict[str, Any]
 ) -> None:
     (prompt,) = store.prompts.add([{"messages": [{"role": "user", "content": "Why?"}]}])
     spec = {"prompt": prompt.id, "study": study.id, "annotator": annotator(store, "ann").id, "nonce": "n"}
     job = store.jobs.add(OWN_PROMPT, spec)
     with pytest.raises(UnknownModel):  # it is the worker's own model, which the queue needs too
-        work(Worker(**{**config, "model": "/no/such/folder"}))
+        work(Worker(**{**worker_options, "model": "/no/such/folder"}))
     done = store.jobs.get(job.id)
     assert done.status == "failed" and "/no/such/folder" in done.error

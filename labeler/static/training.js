@@ -1,0 +1,354 @@
+// The Training page: forms, jobs, the run that is looked at, and who answers. All of it is asked again every two seconds, so
+// nothing is lost when the page, the server or the worker begins anew.
+
+const POLL_MS = 2000;
+const KEPT = "rankloop-training";
+const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "stopped" };
+const ENDED = { "sampling policies": "chosen", "policy promoted": "promoted", "policy rolled back": "rolled back" };
+
+class TrainingPage {
+  constructor(root) {
+    this.kept = recall(KEPT) ?? {};
+    this.stage = this.kept.stage ?? "reward";
+    this.chosen = new URLSearchParams(location.hash.slice(1)).get("job");
+    this.drawn = {};
+    this.late = new Map(); // what is drawn once nobody types there
+    this.said = make("p", { class: "tr-said", role: "status", "aria-live": "polite" });
+    this.worker = make("p", { class: "tr-worker" });
+    this.stages = make("div", { class: "tr-stages", role: "group", "aria-label": "What to train" });
+    this.form = make("div", {});
+    this.jobs = make("div", {});
+    this.job = make("section", { class: "tr-job", "aria-label": "The chosen job" });
+    this.promotions = make("div", {});
+    root.append(make("h1", {}, "Training"), this.worker, this.said,
+      make("section", {}, make("h2", {}, "A new run"), this.stages, this.form),
+      make("section", {}, make("h2", {}, "Jobs"), this.jobs), this.job,
+      make("section", {}, make("h2", {}, "Who answers"), this.promotions));
+    addEventListener("hashchange", () => this.choose(new URLSearchParams(location.hash.slice(1)).get("job")));
+  }
+
+  async start() {
+    await this.loadForms();
+    await this.loadPromotions();
+    await this.poll();
+  }
+
+  /** What came back, or null after saying why nothing did. */
+  async ask(path, body) {
+    const reply = await request(path, body);
+    if (reply.status === 401) goToLogin();
+    if (reply.status === 200) return reply.data;
+    this.say(reply.status === 0 ? "The server does not answer; this page tries again." : reply.data.error ?? "The server failed; try again.", true);
+    return null;
+  }
+
+  say(text, bad = false) {
+    this.said.textContent = text;
+    this.said.classList.toggle("tr-bad", bad);
+  }
+
+  async poll() {
+    clearTimeout(this.timer);
+    if (!document.hidden) await this.look();
+    this.timer = setTimeout(() => this.poll(), POLL_MS);
+  }
+
+  async look() {
+    const reply = await request("/api/training/jobs");
+    if (reply.status === 401) return goToLogin();
+    if (reply.status !== 200) return this.say("The server does not answer; this page tries again.", true);
+    if (this.said.textContent.startsWith("The server does not answer")) this.say("");
+    this.changed("worker", reply.data.worker, (worker) => this.drawWorker(worker));
+    this.changed("jobs", reply.data.jobs, (jobs) => this.drawJobs(jobs));
+    const ended = JSON.stringify(reply.data.jobs.map((job) => [job.id, job.status]));
+    if (this.ended !== undefined && this.ended !== ended) await Promise.all([this.loadPromotions(), this.loadForms()]);
+    this.ended = ended;
+    if (reply.data.worker && !(this.data && this.stages.childElementCount)) await this.loadForms();
+    for (const [part, draw] of this.late) {
+      if (isUsed(part)) continue;
+      this.late.delete(part);
+      draw();
+    }
+    return this.lookAtJob();
+  }
+
+  /** Draw only what is new: else whoever reads or types would be disturbed. */
+  changed(name, value, draw) {
+    const text = JSON.stringify(value);
+    if (this.drawn[name] === text) return;
+    this.drawn[name] = text;
+    const again = whereFocusIs();
+    draw(value);
+    again?.();
+  }
+
+  redraw(part, draw) {
+    if (isUsed(part)) this.late.set(part, draw);
+    else draw();
+  }
+
+  drawWorker(worker) {
+    if (!worker) return this.worker.replaceChildren("No worker has been started on this database yet. Start one: ", make("code", {}, "trainer worker"));
+    const memory = worker.memory_gib ? `, ${worker.memory_gib.toFixed(1)} GiB` : "";
+    const about = `${worker.model} (${worker.quantization}) on ${worker.device}${memory}`;
+    if (worker.alive) return this.worker.replaceChildren(make("b", { class: "tr-good" }, "The worker is running"), `: ${about}.`);
+    return this.worker.replaceChildren(make("b", { class: "tr-warn" }, "No worker is running"), "; jobs wait. Start one: ", make("code", {}, "trainer worker"), ` (the last one had ${about}).`);
+  }
+
+  // -- a new run -----------------------------------------------------------------------------------------------------
+
+  async loadForms() {
+    const data = await this.ask("/api/training");
+    if (!data) return;
+    this.vram = data.worker?.memory_gib;
+    this.changed("forms", [data.stages, data.choices, data.names], () => {
+      this.data = data;
+      if (!(this.stage in data.stages)) this.stage = Object.keys(data.stages)[0];
+      this.redraw(this.form, () => this.drawForm());
+    });
+  }
+
+  drawForm() {
+    const { stages, choices, names } = this.data;
+    this.stages.replaceChildren(...Object.keys(stages).map((name) => make("button", { type: "button", "aria-pressed": String(name === this.stage), onclick: () => {
+      this.stage = name;
+      this.keep();
+      this.drawForm();
+    } }, { sft: "Fine-tune (SFT)", reward: "Reward model", ppo: "PPO" }[name] ?? name)));
+    const schema = stages[this.stage];
+    if (!schema) return this.form.replaceChildren(make("p", {}, "What can be trained is shown once a worker has said what it can do."));
+    this.fields = new SchemaForm(schema, choices, this.kept[this.stage], () => this.keep());
+    const typed = this.name && this.name.value !== this.name.defaultValue && this.named === this.stage ? this.name.value : null;
+    this.named = this.stage;
+    this.name = make("input", { id: "tr-run", type: "text", value: names[this.stage], maxlength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", required: true, autocomplete: "off", spellcheck: "false" });
+    if (typed) this.name.value = typed;
+    this.card = make("input", { id: "tr-vram", type: "number", min: "0.1", step: "any", value: this.vram ? this.vram.toFixed(2) : 24 });
+    return this.form.replaceChildren(make("p", { class: "tr-about" }, schema.description),
+      make("div", { class: "tr-fields" }, make("div", { class: "tr-field" }, make("label", { for: "tr-run" }, "name of the run"), this.name, make("small", {}, "Of its folder and its policy.")),
+        make("div", { class: "tr-field" }, make("label", { for: "tr-vram" }, "GiB of the card"), this.card, make("small", {}, "For the memory plan."))),
+      this.fields.root,
+      make("div", { class: "tr-acts" }, make("button", { type: "button", class: "tr-primary", onclick: () => this.launch() }, "Launch"),
+        make("button", { type: "button", onclick: () => this.plan() }, "Memory plan"),
+        make("button", { type: "button", onclick: () => this.forget() }, "Back to the defaults")));
+  }
+
+  keep() {
+    if (this.fields && this.fields.schema.title === this.stage) this.kept[this.stage] = this.fields.values();
+    this.kept.stage = this.stage;
+    remember(KEPT, this.kept);
+  }
+
+  forget() {
+    delete this.kept[this.stage];
+    remember(KEPT, this.kept);
+    this.drawForm();
+  }
+
+  wanted() {
+    if (!this.name.reportValidity() || !this.card.reportValidity() || !this.fields.valid()) return null;
+    return { stage: this.stage, run: this.name.value, options: this.fields.values() };
+  }
+
+  async launch() {
+    const body = this.wanted();
+    const made = body && (await this.ask("/api/training/jobs", body));
+    if (!made) return;
+    this.name.value = this.name.defaultValue;
+    this.say(`${body.run} is in the queue.`);
+    location.hash = `job=${made.job}`;
+    await this.look();
+  }
+
+  async plan() {
+    const body = this.wanted();
+    const made = body && (await this.ask("/api/training/plans", { ...body, vram: Number(this.card.value) }));
+    if (!made) return;
+    this.say("The memory plan is in the queue.");
+    location.hash = `job=${made.job}`;
+    await this.look();
+  }
+
+  // -- jobs ----------------------------------------------------------------------------------------------------------
+
+  drawJobs(jobs) {
+    if (!jobs.length) return this.jobs.replaceChildren(make("p", {}, "Nothing has been launched yet."));
+    const rows = jobs.map((job) => make("tr", { "aria-current": job.id === this.chosen ? "true" : null },
+      make("th", { scope: "row" }, make("a", { href: `${location.pathname}#job=${job.id}` }, job.run || job.kind)), make("td", {}, job.kind),
+      make("td", {}, this.stateText(job), job.error ? make("div", { class: "tr-error" }, job.error.slice(0, 200)) : "", this.progressOf(job)), make("td", {}, whenText(job.created)), make("td", { class: "tr-buttons" }, ...this.buttons(job))));
+    const heads = ["Run", "Stage", "State", "Launched", "Act"];
+    return this.jobs.replaceChildren(make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "All jobs" }, make("table", { class: "tr-jobs" },
+      make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...rows))));
+  }
+
+  stateText(job) {
+    const place = job.status === "queued" && job.place > 1 ? `, number ${job.place}` : "";
+    return make("span", { class: `tr-state tr-${job.status}` }, `${STATES[job.status]}${place}`);
+  }
+
+  progressOf(job) {
+    if (job.status !== "running" || !job.steps) return "";
+    const left = job.eta === null ? "" : `, about ${lengthText(job.eta)} to go`;
+    return make("span", { class: "tr-progress" }, make("progress", { max: job.steps, value: job.step, "aria-label": `${job.run}: step` }), ` ${job.step} of ${job.steps}${left}`);
+  }
+
+  buttons(job) {
+    const act = (name, path, said) => make("button", { type: "button", "aria-label": `${name} ${job.run || job.kind}`, onclick: async () => {
+      if (!(await this.ask(`/api/training/jobs/${job.id}/${path}`, {}))) return;
+      this.say(said);
+      await this.look();
+    } }, name);
+    if (job.status === "queued" || job.status === "running") return [act("Stop", "stop", `${job.run || job.kind} is stopped.`)];
+    if (job.status === "cancelled" || job.status === "failed") return [act("Resume", "again", `${job.run || job.kind} is in the queue again.`)];
+    return [];
+  }
+
+  async choose(ident) {
+    this.chosen = ident;
+    this.drawn.job = this.drawn.jobs = undefined;
+    await this.look();
+  }
+
+  async lookAtJob() {
+    if (!this.chosen) return this.job.replaceChildren();
+    const reply = await request(`/api/training/jobs/${encodeURIComponent(this.chosen)}`);
+    if (reply.status === 404) return this.job.replaceChildren();
+    if (reply.status === 200) this.changed("job", reply.data, (job) => this.drawJob(job));
+    return undefined;
+  }
+
+  drawJob(job) {
+    const open = new Set([...this.job.querySelectorAll("details[open]")].map((one) => one.dataset.name));
+    const more = (name, ...children) => make("details", { "data-name": name, open: open.has(name) }, make("summary", {}, name), ...children);
+    const parts = [make("h2", {}, `${job.run || job.kind} `, this.stateText(job))];
+    const by = job.by ? ` by ${job.by}` : "";
+    const spent = job.started ? `, ${lengthText((job.finished ?? Date.now() / 1000) - job.started)}` : "";
+    if (job.finished) parts.push(make("p", {}, `${job.kind}, launched ${whenText(job.created)}${by}${spent}.`));
+    else parts.push(make("p", {}, `${job.kind}, launched ${whenText(job.created)}${by}.`, this.progressOf(job)));
+    if (job.error) parts.push(make("p", { class: "tr-bad" }, job.error));
+    if (job.plan) parts.push(this.drawPlan(job));
+    if (job.facts.length) parts.push(make("dl", { class: "tr-facts" }, ...job.facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))));
+    if (job.plots.length) parts.push(make("div", { class: "tr-plots" }, ...job.plots.map(drawPlot)));
+    if (job.looks.length) parts.push(this.drawLooks(job.looks));
+    parts.push(more("Options", make("dl", { class: "tr-options" }, ...optionsOf(job).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))))));
+    if (job.command) parts.push(more("The command that makes it once more", commandOf(job.command)));
+    if (job.log.length) {
+      const before = this.job.querySelector("pre[aria-label=Log]");
+      const up = before && before.scrollHeight - before.scrollTop - before.clientHeight > 8 ? before.scrollTop : null;
+      const log = make("pre", { tabindex: "0", "aria-label": "Log" }, job.log.join("\n"));
+      const part = more("Log", log);
+      part.open = part.open || !this.logSeen;
+      this.logSeen = true;
+      parts.push(part);
+      queueMicrotask(() => { log.scrollTop = up ?? log.scrollHeight; }); // whoever reads further up stays there
+    }
+    this.job.replaceChildren(...parts);
+  }
+
+  drawPlan(job) {
+    const { plan, text } = job.plan;
+    const stage = Object.values(plan.stages)[0];
+    const use = make("button", { type: "button", onclick: () => {
+      this.stage = Object.keys(plan.stages)[0];
+      this.drawForm();
+      this.fields.fill(stage.options);
+      this.keep();
+      this.say("The plan's options are in the form.");
+    } }, "Put its options into the form");
+    const most = Math.max(plan.vram_gib, plan.total_gib);
+    const bars = Object.entries(plan.parts).map(([part, gib]) => {
+      const bar = make("span", { class: "tr-bar", "aria-hidden": "true" });
+      bar.style.inlineSize = `${(100 * gib) / most}%`;
+      return make("tr", {}, make("th", { scope: "row" }, part.replaceAll("_", " ")), make("td", { class: "tr-number" }, `${gib.toFixed(2)} GiB`), make("td", { class: "tr-bars" }, bar));
+    });
+    const verdict = plan.fits ? `It fits: ${plan.total_gib.toFixed(2)} of ${short(plan.vram_gib)} GiB.` : `It does not fit: ${plan.total_gib.toFixed(2)} GiB on a card of ${short(plan.vram_gib)}.`;
+    return make("div", { class: "tr-plan" }, make("p", { class: plan.fits ? "tr-good" : "tr-bad" }, verdict), make("table", {}, make("tbody", {}, ...bars)),
+      make("pre", { tabindex: "0", "aria-label": "The plan" }, text), ...(plan.fits && Object.keys(stage.options).length ? [use] : []));
+  }
+
+  /** Answers to the same few prompts, at the step that is chosen. */
+  drawLooks(looks) {
+    const steps = looks.map((look) => look.step);
+    const step = steps.includes(this.lookStep) ? this.lookStep : steps[steps.length - 1];
+    const body = make("tbody", {});
+    const show = (wanted) => body.replaceChildren(...looks.find((look) => look.step === wanted).rows.map((row) => make("tr", {},
+      make("td", { dir: "auto" }, row.prompt), make("td", { dir: "auto" }, row.response), make("td", { class: "tr-number" }, row.score.toFixed(2)), make("td", { class: "tr-number" }, row.kl.toFixed(2)))));
+    show(step);
+    const choice = make("select", { id: "tr-step", onchange: () => {
+      this.lookStep = Number(choice.value);
+      show(this.lookStep);
+    } }, ...steps.map((one) => make("option", { value: one, selected: one === step }, String(one))));
+    return make("div", {}, make("h3", {}, "Answers to the same prompts"), make("p", {}, make("label", { for: "tr-step" }, "after rollout "), choice),
+      make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "Answers" }, make("table", { class: "tr-samples" }, make("thead", {}, make("tr", {}, ...["Prompt", "Answer", "Score", "KL"].map((head) => make("th", { scope: "col" }, head)))), body)));
+  }
+
+  // -- who answers ---------------------------------------------------------------------------------------------------
+
+  async loadPromotions() {
+    const data = await this.ask("/api/promotions");
+    if (data) this.changed("promotions", data, () => this.redraw(this.promotions, () => this.drawPromotions(data)));
+  }
+
+  drawPromotions({ studies, policies }) {
+    if (!studies.length) return this.promotions.replaceChildren(make("p", {}, "There is no study yet."));
+    const study = make("select", { id: "tr-study", onchange: () => show() }, ...studies.map((one) => make("option", { value: one.id }, one.name)));
+    const policy = make("select", { id: "tr-policy", "aria-describedby": "tr-refusal", onchange: () => showRefusal() }, ...policies.map((one) => make("option", { value: one.id }, `${one.name} (${one.kind})`)));
+    const reason = make("input", { id: "tr-reason", type: "text", maxlength: 2000, autocomplete: "off" });
+    const refusal = make("small", { id: "tr-refusal" });
+    const now = make("p", {});
+    const history = make("div", {});
+    const promote = make("button", { type: "button", class: "tr-primary", onclick: () => this.set("/api/promotions", { study: study.value, policy: policy.value, reason: reason.value }) }, "Promote");
+    const back = make("button", { type: "button", onclick: () => this.set("/api/promotions/back", { study: study.value, reason: reason.value }) }, "Roll back");
+    const showRefusal = () => {
+      const said = policies.find((one) => one.id === policy.value)?.refusal ?? "";
+      refusal.textContent = said;
+      promote.disabled = said !== "" || !policies.length;
+    };
+    const show = () => {
+      const one = studies.find((other) => other.id === study.value);
+      now.replaceChildren("Now answers: ", make("b", {}, one.answers.join(", ") || "the worker's base model"), ".");
+      back.disabled = !one.back.length;
+      back.textContent = one.back.length ? `Roll back to ${one.back.join(", ")}` : "Roll back";
+      const rows = one.history.map((event) => make("tr", {}, make("td", {}, whenText(event.at)), make("td", {}, ENDED[event.kind]), make("td", {}, event.policies.join(", ")), make("td", {}, event.by || "a program"), make("td", {}, event.reason)));
+      history.replaceChildren(!rows.length ? "" : make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "Who answered when" }, make("table", {}, make("thead", {}, make("tr", {}, ...["When", "What", "Policies", "By", "Why"].map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...rows))));
+    };
+    if (this.study && studies.some((one) => one.id === this.study)) study.value = this.study;
+    if (policies.some((one) => one.id === this.policy)) policy.value = this.policy;
+    study.addEventListener("change", () => { this.study = study.value; });
+    policy.addEventListener("change", () => { this.policy = policy.value; });
+    show();
+    showRefusal();
+    return this.promotions.replaceChildren(make("p", {}, "Rankings and comparisons of earlier policies stay as they are; what waits of them is asked last."),
+      make("div", { class: "tr-fields" }, field("study", study), field("policy", policy, refusal), field("why (kept in the log)", reason)), now, make("div", { class: "tr-acts" }, promote, back), history);
+  }
+
+  async set(path, body) {
+    const done = await this.ask(path, body);
+    if (!done) return;
+    this.say(`From now on answers: ${done.policies.join(", ")}.`);
+    await this.loadPromotions();
+  }
+}
+
+/** What puts the focus back where it is now, once that place has been drawn anew; null where there is nothing to find it by. */
+function whereFocusIs() {
+  const node = document.activeElement;
+  const [label, link, part] = [node.getAttribute("aria-label"), node.getAttribute("href"), node.closest("summary") && node.parentNode.dataset.name];
+  const selector = (node.id && `#${CSS.escape(node.id)}`) || (label && `[aria-label="${CSS.escape(label)}"]`) || (link && `a[href="${CSS.escape(link)}"]`) ||
+    (part && `details[data-name="${CSS.escape(part)}"] > summary`);
+  return selector ? () => { if (!node.isConnected) document.querySelector(selector)?.focus({ preventScroll: true }); } : null;
+}
+
+/** Whether somebody types or chooses there. */
+function isUsed(part) {
+  return part.contains(document.activeElement) && document.activeElement.matches("input, select");
+}
+
+function field(name, control, help = "") {
+  return make("div", { class: "tr-field" }, make("label", { for: control.id }, name), control, help);
+}
+
+/** What was asked for, [name, value]; of a plan, the stage's options. */
+function optionsOf(job) {
+  const options = job.options.options ? { stage: job.options.stage, vram: job.options.vram, ...job.options.options } : job.options;
+  return Object.entries(options).filter(([, value]) => value !== null);
+}

@@ -1,0 +1,185 @@
+"""What researchers see of training: the worker, its jobs, and what their runs log. Read from the store and run folders."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from preferences.records import Job, KnownRun, KnownWorker
+from preferences.run_files import ADAPTER, SAMPLES, config_of, holds_adapter, logged, tail
+from preferences.store import Store
+from preferences.tables.jobs import OWN_PROMPT
+
+ALIVE_SECONDS = 30.0
+NEWEST, POINTS, LOOKS, LOG_LINES, RECENT = 50, 300, 20, 60, 10
+ENSEMBLE = "ensemble.json"
+# Of each stage: the title of a plot, and the metrics that it shows.
+PLOTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "sft": {"Loss": ("loss",), "Token accuracy": ("mean_token_accuracy",), "Gradient norm": ("grad_norm",)},
+    "reward": {
+        "Accuracy": ("accuracy", "validation/accuracy"), "Loss": ("loss", "validation/loss"),
+        "Gradient norm": ("grad_norm",),
+    },
+    "ppo": {
+        "Score": ("objective/scores",), "KL": ("objective/kl",), "Length": ("val/response_length",),
+        "EOS rate": ("val/eos_rate",), "Entropy": ("policy/entropy_avg",),
+        "Seconds per phase": ("seconds/generate", "seconds/score", "seconds/train"),
+        "Clipped": ("policy/clipfrac_avg",), "Explained variance": ("val/explained_variance",),
+    },
+}  # fmt: skip
+Points = list[tuple[float, float]]
+
+
+def worker_json(store: Store) -> dict[str, Any] | None:
+    """{"name", "alive", "seen", "model", "quantization", "device", "memory_gib"} of the newest worker, or None."""
+    worker = store.workers.newest()
+    if worker is None:
+        return None
+    about = {key: worker.about[key] for key in ("model", "quantization", "device", "memory_gib")}
+    return {"name": worker.name, "alive": is_alive(store, worker), "seen": worker.seen or None, **about}
+
+
+def is_alive(store: Store, worker: KnownWorker) -> bool:
+    """Whether it was heard of lately."""
+    return store.clock() - worker.seen < ALIVE_SECONDS
+
+
+def training_jobs(store: Store) -> list[Job]:
+    """Every job but annotators' own prompts, oldest first."""
+    return [job for job in store.jobs.all() if job.kind != OWN_PROMPT]
+
+
+def jobs_json(store: Store) -> dict[str, Any]:
+    """{"worker", "jobs"}: the newest jobs first, those that wait with their place in the queue."""
+    jobs = training_jobs(store)
+    queued = [job.id for job in jobs if job.status == "queued"]
+    return {
+        "worker": worker_json(store),
+        "jobs": [
+            {**row_json(job), "place": queued.index(job.id) + 1 if job.id in queued else None}
+            for job in reversed(jobs[-NEWEST:])
+        ],
+    }
+
+
+def row_json(job: Job) -> dict[str, Any]:
+    """A line of the list: id, kind, run, status, created, started, finished, error, step, steps, eta."""
+    lines = logged(Path(folder)) if job.status == "running" and (folder := job.progress.get("folder")) else []
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "run": Path(job.spec["out"]).name if "out" in job.spec else str(job.spec.get("stage", "")),
+        "status": job.status,
+        "created": job.created,
+        "started": job.started,
+        "finished": job.finished,
+        "error": job.error,
+        **far(lines, job.started or 0.0),
+    }
+
+
+def far(lines: Sequence[dict[str, Any]], since: float) -> dict[str, Any]:
+    """{"step", "steps", "eta"}: how far a run is and how many seconds it will take, by its last steps; None if unknown."""
+    steps = [line for line in lines if "steps" in line]
+    if not steps:
+        return {"step": None, "steps": None, "eta": None}
+    done, total = steps[-1]["step"], steps[-1]["steps"]
+    times = [line["time"] for line in steps if line["time"] >= since][-RECENT:]
+    gaps = [after - before for before, after in pairwise(times)]
+    return {"step": done, "steps": total, "eta": median(gaps) * (total - done) if gaps else None}
+
+
+def job_json(store: Store, job: Job) -> dict[str, Any]:
+    """A job in full: its line, "by", "options", "plots", "looks", "log", "facts", "plan", "command"."""
+    folder = job.progress.get("folder")
+    document = (config_of(Path(folder)) if folder else None) or {}
+    lines = logged(Path(folder)) if folder else []
+    looks = logged(Path(folder), SAMPLES)[-LOOKS:] if folder else []
+    return {
+        **row_json(job),
+        **(far(lines, job.started or 0.0) if lines else {}),
+        "by": launched_by(store, job),
+        "options": {key: value for key, value in job.spec.items() if key != "out"},
+        "plots": plots(job.kind, lines),
+        "looks": [{"step": look["step"], "rows": look["samples"]} for look in looks],
+        "log": tail(Path(log), LOG_LINES) if (log := job.progress.get("log")) else [],
+        "facts": facts(document),
+        "plan": {key: job.progress[key] for key in ("plan", "text")} if "plan" in job.progress else None,
+        "command": document.get("command"),
+    }
+
+
+def launched_by(store: Store, job: Job) -> str:
+    """The name of whoever launched it, or "" if a program did."""
+    events = store.events.about(job.id, "job launched")
+    account = store.annotators.find(events[0].actor) if events else None
+    return account.name if account else ""
+
+
+def plots(kind: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """[{"title", "series": [{"name", "points": [[step, value], ...]}]}], those without a point left out."""
+    made = []
+    for title, metrics in PLOTS.get(kind, {}).items():
+        series = [one for metric in metrics for one in series_of(metric, lines)]
+        if series:
+            made.append({"title": title, "series": series})
+    return made
+
+
+def series_of(metric: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The metric's points, of each member of an ensemble apart."""
+    points: dict[str, Points] = {}
+    for line in lines:
+        value = line.get(metric)
+        if isinstance(value, int | float) and isinstance(line.get("step"), int):
+            points.setdefault(str(line.get("role", "")), []).append((line["step"], float(value)))
+    short = metric.rsplit("/", 1)[-1] if metric.startswith("seconds/") else metric.replace("/", " ")
+    return [
+        {"name": f"{short} ({role})" if len(points) > 1 else short, "points": thinned(of_role)}
+        for role, of_role in points.items()
+    ]
+
+
+def thinned(points: Points) -> Points:
+    """At most POINTS of them, the last one always."""
+    every = -(-len(points) // POINTS)
+    return points if every <= 1 else [*points[:-1][::every], points[-1]]
+
+
+def facts(document: dict[str, Any]) -> list[list[str]]:
+    """What came out of a run, as pairs of words."""
+    found = []
+    for key, title in (
+        ("state", "State"), ("comparisons", "Comparisons"), ("rankings", "Rankings"), ("demonstrations", "Demonstrations"),
+        ("prompts", "Prompts"), ("data_hash", "Data"), ("loss", "Training loss"), ("train_accuracy", "Accuracy in training"),
+        ("objective/scores", "Last score"), ("objective/kl", "Last KL (nats an answer)"), ("error", "Why it failed"),
+    ):  # fmt: skip
+        value = document.get(key)
+        if value is not None:
+            found.append([title, f"{value:.3g}" if isinstance(value, float) else str(value)])
+    held = document.get("heldout_accuracy")
+    if held and held.get("value") is not None:
+        found.append(["Held-out accuracy", f"{held['value']:.3f} ({held['low']:.3f} to {held['high']:.3f})"])
+    return found
+
+
+def rewards(store: Store) -> list[dict[str, Any]]:
+    """[{"value" (the adapter's folder), "name"}] of the reward models there are, and of those that are under way."""
+    found = [
+        {"value": str(Path(run.folder) / ADAPTER), "name": Path(run.folder).name}
+        for run in store.runs.all()
+        if run.stage == "reward" and is_there(run)
+    ]
+    known = {one["value"] for one in found}
+    for job in training_jobs(store):
+        adapter = str(Path(job.spec.get("out", "")) / ADAPTER)
+        if job.kind == "reward" and job.status in ("queued", "running") and adapter not in known:
+            found.append({"value": adapter, "name": f"{Path(job.spec['out']).name} (once it is trained)"})
+    return found
+
+
+def is_there(run: KnownRun) -> bool:
+    """Whether the run's folder still has what was trained."""
+    folder = Path(run.folder) / ADAPTER
+    return holds_adapter(folder) or (folder / ENSEMBLE).is_file()

@@ -1,0 +1,169 @@
+"""The whole loop in a browser, on a tiny model: rank, reward, PPO, promote; the next comparison is the new policy's."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from playwright.sync_api import Browser, Page, expect
+
+from preferences.store import Store
+from tests.conftest import PLAIN, ROOT
+from tests.labeler.browser import PATIENCE_MS, Labeler, Seat
+from tests.labeler.conftest import PASSWORD, add_account
+from tests.tiny import DATA, save_tiny_llama
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+RANKED = 4
+
+
+class Loop:
+    """A labeler and a worker on one database, both processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.labeler, self.runs = Labeler(folder), folder / "runs"
+        self.model, self.log = save_tiny_llama(folder / "llama"), folder / "worker.log"
+        self.store: Store = self.labeler.store
+        study = self.store.studies.create("main", k=2, plan=PLAIN)
+        lines = (DATA / "round_prompts.jsonl").read_text().splitlines()[:12]
+        prompts = self.store.prompts.add([{"messages": json.loads(line)["messages"]} for line in lines], heldout=0.0)
+        self.store.studies.add_prompts(study, prompts)
+        self.labeler.start()
+        self.worker = self.start_worker()
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """`trainer worker` on the tiny model."""
+        command = [
+            sys.executable, "-m", "trainer", "worker", "--db", self.labeler.db, "--model", self.model, "--quantize", "none",
+            "--runs", self.runs, "--max-new-tokens", "6", "--temperature", "1.0", "--waiting", "4", "--poll", "0.2",
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+    def stop_worker(self) -> None:
+        self.worker.send_signal(signal.SIGTERM)
+        self.worker.wait(120)
+
+
+@pytest.fixture
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    monkeypatch.setenv("RANKLOOP_CACHE", str(tmp_path))  # a device lock of its own
+    made = Loop(tmp_path)
+    yield made
+    made.stop_worker()
+    made.labeler.stop()
+    made.store.close()
+
+
+def rank_one(seat: Seat) -> None:
+    """Rank the comparison in hand, the first answer before the second."""
+    before = seat.prompt
+    seat.press("1", "2", "Control+Enter")
+    seat.wait_change(before)
+
+
+def launch(page: Page, stage: str, run: str, **values: str) -> None:
+    """Fill in the form of a stage and launch it."""
+    page.get_by_role("button", name=stage, exact=True).click()
+    for label, value in values.items():
+        field = page.get_by_label(label.replace("_", " "), exact=True).first
+        if field.evaluate("node => node.tagName") == "SELECT":
+            field.select_option(label=value)
+        else:
+            field.fill(value)
+    page.get_by_label("name of the run").fill(run)
+    page.get_by_role("button", name="Launch").click()
+    expect(page.locator(".tr-said")).to_have_text(f"{run} is in the queue.")
+
+
+def test_the_loop_is_driven_from_the_browser(loop: Loop, browser: Browser) -> None:
+    store, study = loop.store, loop.store.studies.get("main")
+
+    # 1. The worker samples from the base, and somebody ranks.
+    ann = Seat(browser, loop.labeler, "ann", wait=".rb-card")
+    for _ in range(RANKED):
+        rank_one(ann)
+
+    # 2. A researcher trains a reward model and a policy, which answers nothing until somebody promotes it.
+    page = researcher(loop, browser)
+    train(loop, page)
+    new = store.policies.get("my-ppo")
+    assert store.studies.sampling_policies(study) != [new] and not store.responses.of_policy(new.id)
+
+    # 3. It is promoted; then the next comparison is its, and the page does not say so.
+    page.get_by_label("policy").select_option(label="my-ppo (ppo)")
+    page.get_by_role("button", name="Promote").click()
+    expect(page.get_by_text("Now answers: my-ppo.")).to_be_visible()
+    until(lambda: store.promotions.fresh(study, 4) == 4)
+    bea = Seat(browser, loop.labeler, "bea", wait=".rb-card")
+    first = store.queue.all_held(bea.account)[0]
+    assert {response.policy for response in store.responses.get_many(first.order).values()} == {new.id}
+    html = bea.page.content()
+    assert new.id not in html and "my-ppo" not in html
+    rank_one(bea)
+    assert bea.errors == bea.outside == []
+
+    # 4. Rankings of the old policy stay, and the lineage says what made the new one.
+    assert len([one for one in store.rankings.current() if one.annotator == ann.account.id]) == RANKED
+    look_at_lineage(loop, page)
+    for context in (ann.context, bea.context, page.context):
+        context.close()
+
+
+def researcher(loop: Loop, browser: Browser) -> Page:
+    """The Training page, for a researcher."""
+    add_account(loop.store, "rita", "researcher")
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.context.set_default_timeout(PATIENCE_MS)
+    page.context.request.post(f"{loop.labeler.url}/login", data={"name": "rita", "password": PASSWORD})
+    page.goto(f"{loop.labeler.url}/study/training")
+    expect(page.locator(".tr-worker")).to_contain_text("The worker is running")
+    return page
+
+
+def train(loop: Loop, page: Page) -> None:
+    """A reward model, and PPO on it; the plots move, and labeler and worker begin anew while it trains."""
+    launch(page, "Reward model", "my-reward", epochs="2")
+    coming = "my-reward (once it is trained)"
+    launch(page, "PPO", "my-ppo", reward=coming, iterations="30", episodes="8", max_new_tokens="6")
+    score = page.locator("figure[data-title=Score]")
+    expect(score).to_be_visible()
+    first = int(score.get_attribute("data-steps") or 0)
+    loop.labeler.stop()
+    loop.labeler.start()
+    page.wait_for_function(f"Number(document.querySelector('figure[data-title=Score]').dataset.steps) > {first}")
+    loop.stop_worker()
+    assert {job.status for job in loop.store.jobs.all()} <= {"queued", "done"}
+    loop.worker = loop.start_worker()
+    expect(page.locator(".tr-job h2")).to_contain_text("done")
+    expect(score).to_have_attribute("data-steps", "30")
+    assert {job.status for job in loop.store.jobs.all()} == {"done"}
+    page.get_by_role("link", name="my-reward").click()
+    expect(page.locator("figure[data-title=Accuracy]")).to_be_visible()
+
+
+def look_at_lineage(loop: Loop, page: Page) -> None:
+    """What made the policy, and the run folder of its reward model."""
+    page.goto(f"{loop.labeler.url}/study/lineage")
+    page.get_by_role("button", name="my-ppo").click()
+    expect(page.locator(".li-detail")).to_contain_text("Reward model my-reward")
+    page.get_by_role("button", name="my-reward").click()
+    expect(page.locator(".li-detail")).to_contain_text(f"{RANKED} rankings")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the run").click()
+    assert download.value.suggested_filename == "my-reward.zip"
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Wait for it."""
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while not reached():
+        assert time.monotonic() < end, "It did not happen."
+        time.sleep(0.1)

@@ -1,0 +1,51 @@
+"""Who answers from now on, decided in the browser: one line in the log each, and refused where it could not work."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from preferences.records import Study
+from preferences.store import Store
+from tests.labeler.conftest import add_account
+from tests.preferences.test_promotions import policy_at
+
+
+@pytest.fixture
+def rita(store: Store, as_account: Callable[[str], TestClient]) -> TestClient:
+    add_account(store, "rita", "researcher")
+    return as_account("rita")
+
+
+def test_a_policy_is_promoted_and_rolled_back(store: Store, study: Study, tmp_path: Path, rita: TestClient) -> None:
+    new = policy_at(store, "new", tmp_path)
+    (shown,) = rita.get("/api/promotions").json()["studies"]
+    assert (shown["answers"], shown["back"]) == (["policy-secret-sft", "policy-secret-ppo"], [])
+    body = {"study": study.id, "policy": new.id, "reason": "It wins 61% [54, 68]."}
+    assert rita.post("/api/promotions", json=body).json() == {"policies": ["new"]}
+    assert store.studies.sampling_policies(study) == [new]
+    (shown,) = rita.get("/api/promotions").json()["studies"]
+    assert (shown["answers"], shown["back"]) == (["new"], ["policy-secret-sft", "policy-secret-ppo"])
+    assert shown["history"][0] == {
+        "at": store.clock(), "by": "rita", "kind": "policy promoted", "policies": ["new"],
+        "reason": "It wins 61% [54, 68].",
+    }  # fmt: skip
+    again = rita.post("/api/promotions", json=body)
+    assert again.status_code == 400 and "already" in again.json()["error"]
+    back = rita.post("/api/promotions/back", json={"study": study.id, "reason": "It rambles."})
+    assert back.json() == {"policies": ["policy-secret-sft", "policy-secret-ppo"]}
+    kinds = [event.kind for event in store.promotions.history(study)]
+    assert kinds == ["sampling policies", "policy promoted", "policy rolled back"]
+
+
+def test_what_cannot_answer_says_why(store: Store, study: Study, tmp_path: Path, rita: TestClient) -> None:
+    lost = policy_at(store, "lost", tmp_path)
+    (tmp_path / "lost" / "adapter_model.safetensors").unlink()
+    found = {one["name"]: one["refusal"] for one in rita.get("/api/promotions").json()["policies"]}
+    assert "is not at" in found["lost"]
+    refused = rita.post("/api/promotions", json={"study": study.id, "policy": lost.id})
+    assert (refused.status_code, refused.json()["error"]) == (400, found["lost"])
+    assert rita.post("/api/promotions/back", json={"study": study.id}).status_code == 400
+    assert rita.post("/api/promotions", json={"study": "absent", "policy": lost.id}).status_code == 404
+    assert store.promotions.history(study)[-1].kind == "sampling policies"

@@ -1,0 +1,107 @@
+"""What the browser must know of a worker: the options of each stage as JSON Schemas, its model, its device."""
+
+import ast
+import inspect
+import os
+import textwrap
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from trainer.models import default_device, default_quantization
+from trainer.ppo import Ppo
+from trainer.reward import Reward
+from trainer.sft import Sft
+from trainer.stage import Stage
+
+OFFERED: dict[str, type[Stage]] = {"sft": Sft, "reward": Reward, "ppo": Ppo}
+# Decided by the worker or the page; `functions` would run any Python file on the worker's machine.
+WITHHELD = ("db", "json", "out", "resume", "functions", "name")
+# Asked for first; the others have defaults that rarely need another value.
+MAIN = {
+    "sft": ("study", "demonstrations", "epochs", "lr", "rank"),
+    "reward": ("study", "include_simulated", "members", "epochs", "lr", "batch"),
+    "ppo": ("study", "reward", "start", "iterations", "episodes", "beta", "lr", "max_new_tokens"),
+}
+# What the page offers to choose from.
+FORMATS = {"study": "study", "reward": "reward-model", "start": "policy"}
+TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", Path: "string", NoneType: "null"}
+
+
+def about(model: str, quantize: str | None, study: str | None, runs: Path) -> dict[str, Any]:
+    """What a worker publishes: {"model", "quantization", "device", "memory_gib", "runs", "stages", "threads"}."""
+    device = default_device()
+    own = {"model": model, "quantize": quantize or default_quantization(device), "study": study}
+    return {
+        "model": model,
+        "quantization": own["quantize"],
+        "device": device.type,
+        "memory_gib": torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else None,
+        "runs": str(runs.resolve()),
+        "threads": os.cpu_count(),
+        "stages": {name: schema(name, kind, own) for name, kind in OFFERED.items()},
+    }
+
+
+def schema(name: str, kind: type[Stage], own: dict[str, Any]) -> dict[str, Any]:
+    """The options of a stage that may be launched from the browser. `own`: the worker's, as defaults.
+
+    A policy that was trained from there answers prompts only once somebody promotes it.
+    """
+    hints, docs = get_type_hints(kind), field_docs(kind)
+    properties, required = {}, []
+    for field in fields(kind):
+        if field.name in WITHHELD:
+            continue
+        property_ = {**type_of(hints[field.name]), "description": docs[field.name], "title": field.name}
+        if field.default is MISSING:
+            required.append(field.name)
+        else:
+            default = own.get(field.name, field.default)
+            property_["default"] = str(default) if isinstance(default, Path) else default
+        if field.name == "sample_next":
+            property_["default"] = False
+        if field.name in FORMATS:
+            property_["format"] = FORMATS[field.name]
+        if field.name in MAIN[name]:
+            property_["main"] = MAIN[name].index(field.name)
+        properties[field.name] = property_
+    return {
+        "title": name,
+        "description": inspect.cleandoc(kind.__doc__ or ""),
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def type_of(hint: Any) -> dict[str, Any]:
+    """{"type"} and, where there are few values, {"enum"}, of a field's type."""
+    kinds: list[str] = []
+    words: list[str] = []
+    for choice in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        if get_origin(choice) is Literal:
+            words += get_args(choice)
+            kinds.append("string")
+        else:
+            kinds.append(TYPES[choice])
+    found: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds}
+    if words:
+        found["enum"] = [*words, None] if "null" in kinds else words
+    return found
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """What stands in quotes behind each field, those of the classes above included."""
+    found: dict[str, str] = {}
+    for owner in reversed(kind.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, said in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant):
+                found[ast.unparse(field.target)] = inspect.cleandoc(str(said.value.value))
+    return found
