@@ -223,11 +223,17 @@ def test_the_pages_of_owners_and_admins(browser: Browser, hostile: tuple[Labeler
     page.get_by_role("option", name="main", exact=True).click()
     expect(page.get_by_label("Guidelines (Markdown)")).not_to_have_value("")
     watch.look("study")
-    for tab in ("People", "Rankings", "Quality", "Messages"):
+    for tab in ("People", "Rankings", "Quality", "Checks", "Blind evaluation", "Messages"):
         page.get_by_role("tab", name=tab).click()
         if tab == "Quality":
             page.get_by_role("button", name="Compute the statistics").click()
             page.get_by_text("Pairwise agreement", exact=True).first.wait_for()
+        if tab == "Checks":
+            page.get_by_role("button", name="Show the checks").click()
+            expect(page.get_by_label("How fresh the training rankings are")).not_to_have_value("")
+        if tab == "Blind evaluation":
+            page.get_by_role("button", name="Compare the policies").click()
+            expect(page.get_by_label("What people say")).not_to_have_value("")
         if tab == "Messages":
             page.get_by_role("gridcell", name="author").first.wait_for()
             page.get_by_label("Message", exact=True).click()
