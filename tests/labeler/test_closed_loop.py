@@ -152,7 +152,7 @@ def train(loop: Loop, page: Page) -> None:
 def look_at_lineage(loop: Loop, page: Page) -> None:
     """What made the policy, and the run folder of its reward model."""
     page.goto(f"{loop.labeler.url}/study/lineage")
-    page.get_by_role("button", name="my-ppo").click()
+    page.get_by_text("my-ppo", exact=True).click()  # beside it are those of its checkpoints
     expect(page.locator(".li-detail")).to_contain_text("Reward model my-reward")
     page.get_by_role("button", name="my-reward").click()
     expect(page.locator(".li-detail")).to_contain_text(f"{RANKED} rankings")
