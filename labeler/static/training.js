@@ -329,20 +329,6 @@ class TrainingPage {
   }
 }
 
-/** What puts the focus back where it is now, once that place has been drawn anew; null where there is nothing to find it by. */
-function whereFocusIs() {
-  const node = document.activeElement;
-  const [label, link, part] = [node.getAttribute("aria-label"), node.getAttribute("href"), node.closest("summary") && node.parentNode.dataset.name];
-  const selector = (node.id && `#${CSS.escape(node.id)}`) || (label && `[aria-label="${CSS.escape(label)}"]`) || (link && `a[href="${CSS.escape(link)}"]`) ||
-    (part && `details[data-name="${CSS.escape(part)}"] > summary`);
-  return selector ? () => { if (!node.isConnected) document.querySelector(selector)?.focus({ preventScroll: true }); } : null;
-}
-
-/** Whether somebody types or chooses there. */
-function isUsed(part) {
-  return part.contains(document.activeElement) && document.activeElement.matches("input, select");
-}
-
 function field(name, control, help = "") {
   return make("div", { class: "tr-field" }, make("label", { for: control.id }, name), control, help);
 }
