@@ -5,7 +5,8 @@ from typing import Any
 
 from labeler.training import facts, is_there
 from preferences.exchange.names import pseudonym
-from preferences.records import KnownRun, Policy
+from preferences.jobs import KnownRun
+from preferences.records import Policy
 from preferences.run_files import ADAPTER, holds_adapter
 from preferences.store import Store
 

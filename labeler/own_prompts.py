@@ -12,7 +12,8 @@ from labeler.rendering import Rendering
 from labeler.studies import study_of
 from labeler.tasks import leased_json, next_json
 from preferences.errors import NotReady, UnknownName
-from preferences.records import Annotator, Job
+from preferences.jobs import Job
+from preferences.records import Annotator
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
 

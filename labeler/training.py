@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from preferences.records import Job, KnownRun, KnownWorker
+from preferences.jobs import Job, KnownRun, KnownWorker
 from preferences.run_files import ADAPTER, SAMPLES, config_of, holds_adapter, logged, tail
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT

@@ -12,7 +12,8 @@ from labeler.downloads import Owner
 from labeler.options import BadOptions, completed
 from labeler.training import job_json, jobs_json, rewards, training_jobs, worker_json
 from preferences.errors import NameTaken, NotReady, UnknownName
-from preferences.records import Annotator, Job, KnownWorker
+from preferences.jobs import Job, KnownWorker
+from preferences.records import Annotator
 from preferences.run_files import RUN_NAME
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT, PLAN

@@ -2,6 +2,7 @@
 
 from sqlite_utils import Database, Migrations
 
+from preferences.erasure_schema import ERASURE
 from preferences.spot_schema import SPOT_CHECKS
 
 migrations = Migrations("rankloop")
@@ -309,20 +310,6 @@ def m009_repeats_in_order(db: Database) -> None:
 @migrations()  # type: ignore[untyped-decorator]
 def m010_remarks_done(db: Database) -> None:
     db.execute("ALTER TABLE remarks ADD COLUMN done REAL")
-
-
-ERASURE = (
-    # A row lets the annotator's rankings in that study be deleted, and nobody else's.
-    """CREATE TABLE erasures (
-        study TEXT NOT NULL REFERENCES studies(id), annotator TEXT NOT NULL REFERENCES annotators(id),
-        at REAL NOT NULL, PRIMARY KEY (annotator, study)) STRICT, WITHOUT ROWID""",
-    "ALTER TABLE annotators ADD COLUMN erased REAL",  # since when the account is a tombstone
-    "DROP TRIGGER rankings_no_delete",
-    """CREATE TRIGGER rankings_no_delete BEFORE DELETE ON rankings
-        WHEN NOT EXISTS (SELECT 1 FROM erasures AS e CROSS JOIN comparisons AS c ON c.study = e.study
-            WHERE e.annotator = OLD.annotator AND c.id = OLD.comparison)
-        BEGIN SELECT RAISE(ABORT, 'rankings is append-only'); END""",
-)
 
 
 @migrations()  # type: ignore[untyped-decorator]

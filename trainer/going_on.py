@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from preferences.errors import RankloopError
-from preferences.records import Job
+from preferences.jobs import Job
 from trainer.runs import Run, as_json
 
 

@@ -16,7 +16,7 @@ from types import UnionType
 from typing import IO, TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from preferences.errors import RankloopError
-from preferences.records import Job
+from preferences.jobs import Job
 from preferences.store import Store
 from preferences.tables.jobs import JobLost
 from trainer import plan_text

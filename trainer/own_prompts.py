@@ -1,7 +1,7 @@
 """An annotator's own prompt, answered while they wait."""
 
 from preferences.errors import RankloopError
-from preferences.records import Job
+from preferences.jobs import Job
 from preferences.store import Store
 from trainer.policies import sampling_policies
 from trainer.roles import Roles

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from preferences.errors import RankloopError
-from preferences.records import Job, Policy, Prompt, Response, Study
+from preferences.jobs import Job
+from preferences.records import Policy, Prompt, Response, Study
 from preferences.store import Store
 from trainer.batches import chunks
 from trainer.budget import SAMPLED

@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from preferences.errors import RankloopError
-from preferences.records import Job, Prompt, Response, Study
+from preferences.jobs import Job
+from preferences.records import Prompt, Response, Study
 from preferences.selection import ACQUISITIONS, RANDOM, Acquisition, Picked, arms, random_arm, selected_arm
 from preferences.store import Store
 from trainer.models import Base

@@ -3,7 +3,7 @@
 from typing import Any
 
 from preferences.cli import open_store
-from preferences.records import Job
+from preferences.jobs import Job
 from preferences.run_files import config_of
 from preferences.store import Store
 from trainer.check import Check, check

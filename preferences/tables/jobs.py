@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from preferences.errors import NotReady, UnknownName
-from preferences.records import Job, random_id
+from preferences.jobs import Job
+from preferences.records import random_id
 from preferences.tables.table import Table, from_row, to_row
 
 OWN_PROMPT = "own_prompt"  # an annotator waits for it in front of the page

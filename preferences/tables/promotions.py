@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from preferences.errors import RankloopError
-from preferences.records import Event, KnownWorker, Policy, Study
+from preferences.jobs import KnownWorker
+from preferences.records import Event, Policy, Study
 from preferences.run_files import holds_adapter
 from preferences.tables.table import Table
 

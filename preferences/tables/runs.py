@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from preferences.errors import UnknownName
-from preferences.records import KnownRun, content_id
+from preferences.jobs import KnownRun
+from preferences.records import content_id
 from preferences.tables.table import Table, from_row, to_row
 
 

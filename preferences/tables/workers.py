@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from preferences.records import KnownWorker
+from preferences.jobs import KnownWorker
 from preferences.tables.table import Table, from_row
 
 FORGOTTEN = 7 * 86_400.0  # seconds after which a worker that is gone is forgotten

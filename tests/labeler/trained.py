@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from preferences.records import Job, Policy, Study
+from preferences.jobs import Job
+from preferences.records import Policy, Study
 from preferences.store import Store
 
 STAGES: dict[str, Any] = {

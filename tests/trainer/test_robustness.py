@@ -40,6 +40,9 @@ class Judge(Scorer):
     def judge(self, states: object, lengths: object) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError
 
+    def each(self, states: object, lengths: object) -> torch.Tensor:
+        raise NotImplementedError
+
     def copy_as_value(self, role: str) -> None:
         raise NotImplementedError
 

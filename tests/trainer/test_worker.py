@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from preferences.errors import RankloopError
-from preferences.records import Job, Study
+from preferences.jobs import Job
+from preferences.records import Study
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
 from tests.conftest import ROOT
