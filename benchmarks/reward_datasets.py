@@ -107,17 +107,9 @@ def measure(config: Benchmark) -> dict[str, Any]:
 
 def dataset(config: Benchmark, name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     """The held-out pairs of one dataset, and the facts of its runs."""
-    records = split(chosen(read_jsonl(config.data / FILES[name], check_ranked_set), config.sets), config.heldout)
-    file = folder / "records.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    store = Store(folder / "rankloop.db")
-    study = store.studies.create("main")
-    import_rankings(store, study, file)
+    store = stored(config.data / FILES[name], config.sets, config.heldout, folder)
     base = load_base(config.model, "none")
-    train, held = (
-        [r for r in load_ranked(store, study, base, side, False) if r.pairs and r.longest <= config.max_length]
-        for side in ("train", "heldout")
-    )
+    train, held = decided(store, base, config.max_length)
     text = TextBaseline(train).scores(held)
     rows = rows_of(held, dict(zip(OTHERS, (lengths(held), negated(lengths(held)), text), strict=True)))
     runs = []
@@ -136,6 +128,26 @@ def dataset(config: Benchmark, name: str, folder: Path) -> tuple[list[Row], dict
         row[MODEL] = sum(row["seeds"]) / len(row["seeds"])
     store.close()
     return rows, {"training sets": len(train), "held-out sets": len(held), "runs": runs}
+
+
+def stored(file: Path, sets: int, heldout: float, folder: Path) -> Store:
+    """A database in the folder with at most so many sets of the file, on the frozen split of its prompts."""
+    records = split(chosen(read_jsonl(file, check_ranked_set), sets), heldout)
+    lines = folder / "records.jsonl"
+    lines.write_text("".join(json.dumps(record) + "\n" for record in records))
+    store = Store(folder / "rankloop.db")
+    import_rankings(store, store.studies.create("main"), lines)
+    return store
+
+
+def decided(store: Store, base: Base, max_length: int) -> tuple[list[Ranked], list[Ranked]]:
+    """The training and the held-out comparisons that say something and are short enough."""
+    study = store.studies.default()
+    train, held = (
+        [r for r in load_ranked(store, study, base, side, False) if r.pairs and r.longest <= max_length]
+        for side in ("train", "heldout")
+    )
+    return train, held
 
 
 def chosen(records: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:

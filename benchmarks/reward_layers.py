@@ -27,20 +27,16 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.reward_datasets import FILES, chosen, split
+from benchmarks.reward_datasets import FILES, decided, stored
 from benchmarks.reward_vs_trl import DATA
 from preferences.cli import guarded
 from preferences.errors import RankloopError
-from preferences.exchange.checks import check_ranked_set
-from preferences.exchange.importing import import_rankings
-from preferences.exchange.reading import read_jsonl
-from preferences.store import Store
 from trainer.batches import Example, shared_batches
 from trainer.elements import distinct
 from trainer.embedded import EMBEDDED
 from trainer.learning_curve import probe_accuracy
 from trainer.models import load_base
-from trainer.ranked import Ranked, load_ranked
+from trainer.ranked import Ranked
 from trainer.roles import BASE, Roles
 from trainer.scoring import Pooling, pooled
 
@@ -88,26 +84,12 @@ def measure(config: Benchmark) -> dict[str, Any]:
     found: dict[str, Any] = {"model": config.model, "sets": config.sets, "l2": config.l2, "datasets": {}}
     for name in config.datasets:
         with tempfile.TemporaryDirectory() as folder:
-            learned, held = sides(config, name, Path(folder), roles)
+            store = stored(config.data / FILES[name], config.sets, config.heldout, Path(folder))
+            learned, held = decided(store, roles.base, config.max_length)
+            store.close()
         found["datasets"][name] = probed(config, roles, learned, held)
         if config.json:
             config.json.write_text(json.dumps(found, indent=1) + "\n")
-    return found
-
-
-def sides(config: Benchmark, name: str, folder: Path, roles: Roles) -> list[list[Ranked]]:
-    """The decided training and held-out comparisons of a dataset."""
-    records = split(chosen(read_jsonl(config.data / FILES[name], check_ranked_set), config.sets), config.heldout)
-    file = folder / "records.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    store = Store(folder / "rankloop.db")
-    study = store.studies.create("main")
-    import_rankings(store, study, file)
-    found = [
-        [r for r in load_ranked(store, study, roles.base, side, False) if r.pairs and r.longest <= config.max_length]
-        for side in ("train", "heldout")
-    ]
-    store.close()
     return found
 
 

@@ -9,17 +9,14 @@ last backup in what `labeler restore` makes of it. All listens on 127.0.0.1 alon
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,8 @@ import numpy as np
 import tyro
 import uvloop
 
-from benchmarks.labeler_load import PASSWORD, Browser, children, fill
+from benchmarks.labeler_load import PASSWORD, Browser, fill
+from benchmarks.soak_server import Seen, Server, program
 from labeler.accounts import hash_password
 from preferences.records import random_id
 from preferences.store import Store
@@ -35,7 +33,6 @@ from preferences.store import Store
 ADMINS = 2
 LOOK_SECONDS = 5.0  # between two looks at a dashboard
 RETRY_SECONDS = 0.25
-SETTLED_SECONDS = 60.0  # of a server's life; its memory is compared with that after so long
 KILL_SECONDS = 150.0  # between two deaths of the server, after the first two
 DRAFTS = 2
 
@@ -69,84 +66,6 @@ class Soak:
         print(text)
         if self.json:
             self.json.write_text(text + "\n")
-
-
-@dataclass(slots=True)
-class Seen:
-    """What happened. `acknowledged`: (annotator's number, nonce) -> (id of the row, tiers, when that was)."""
-
-    acknowledged: dict[tuple[int, str], tuple[str, list[list[str]], float]] = field(default_factory=dict)
-    submits: list[float] = field(default_factory=list)
-    """Seconds, of those that a living server answered at the first try."""
-    errors: list[str] = field(default_factory=list)
-    looks: int = 0
-    backups: list[tuple[Path, float]] = field(default_factory=list)
-    """With the moment at which each was begun."""
-    growth: list[float] = field(default_factory=list)
-    """Megabytes by which the server grew in each life that was long enough."""
-    outages: list[float] = field(default_factory=list)
-    deaths: Counter[str] = field(default_factory=Counter)
-
-
-class Server:
-    """`labeler serve` on one port for all its lives."""
-
-    def __init__(self, db: Path, seen: Seen) -> None:
-        self.db, self.seen = db, seen
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        self.lives = 0
-        self.ready = False
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Returns when it accepts connections."""
-        words = ["-m", "labeler", "serve", "--db", str(self.db), "--host", "127.0.0.1", "--port", str(self.port)]
-        self.process = await program(words, stdout=asyncio.subprocess.PIPE)
-        assert self.process.stdout is not None
-        line = await self.process.stdout.readline()
-        assert b"ready" in line, "The labeler did not start."
-        self.lives, self.ready, self.born = self.lives + 1, True, time.monotonic()
-
-    async def kill(self) -> None:
-        """As the kernel does it when memory is short; and again to life."""
-        assert self.process is not None
-        self.ready, died = False, time.monotonic()
-        self.process.kill()
-        await self.process.wait()
-        self.seen.deaths["server"] += 1
-        await self.start()
-        self.seen.outages.append(time.monotonic() - died)
-
-    async def watch_memory(self) -> None:
-        """Note by how much each life grows after its first minute."""
-        life, first = 0, 0.0
-        while True:
-            await asyncio.sleep(1)
-            if not self.ready or time.monotonic() - self.born < SETTLED_SECONDS:
-                continue
-            assert self.process is not None
-            now = megabytes(self.process.pid)
-            if life != self.lives:
-                life, first = self.lives, now
-                self.seen.growth.append(0.0)
-            self.seen.growth[-1] = max(self.seen.growth[-1], now - first)
-
-
-async def program(words: list[str], **more: Any) -> asyncio.subprocess.Process:
-    """A Python of its own."""
-    environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    return await asyncio.create_subprocess_exec(sys.executable, *words, env=environment, **more)
-
-
-def megabytes(pid: int) -> float:
-    """Resident memory of a process and of those that it started."""
-    total = 0
-    for one in (pid, *children(pid)):
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path(f"/proc/{one}/status").read_text().splitlines()
-            total += int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
-    return total / 1000
 
 
 def prepare(db: Path, load: Soak) -> None:

@@ -4,9 +4,10 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Event
 
 from labeler.health import file_of, readiness
+from preferences.beside import beside
 from preferences.disk import Disk
 from preferences.logs import note
 from preferences.store import Store
@@ -17,14 +18,8 @@ EVERY_SECONDS = 20.0
 @contextmanager
 def watching(store: Store, disk: Disk, every: float = EVERY_SECONDS) -> Iterator[None]:
     """Meanwhile a thread looks every so many seconds; what has changed is logged and said on standard error."""
-    over = Event()
-    thread = Thread(target=look, args=(store, disk, over, every), daemon=True, name="watch")
-    thread.start()
-    try:
+    with beside(lambda over: look(store, disk, over, every)):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def look(store: Store, disk: Disk, over: Event, every: float) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from types import UnionType
 from typing import IO, TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from preferences.beside import beside
 from preferences.errors import RankloopError
 from preferences.jobs import Job
 from preferences.store import Store
@@ -134,9 +135,8 @@ def held(store: Store, job: Job) -> Iterator[None]:
 @contextmanager
 def beating(store: Store, job: Job, lost: Event) -> Iterator[None]:
     """Heartbeats. If the job is no longer this worker's, `lost` is set and the main thread interrupted as by SIGTERM."""
-    over = Event()
 
-    def beat() -> None:
+    def beat(over: Event) -> None:
         while not over.wait(HEARTBEAT_SECONDS):
             try:
                 if not store.jobs.beat(job):
@@ -147,13 +147,10 @@ def beating(store: Store, job: Job, lost: Event) -> Iterator[None]:
                 continue  # busy, or a full disk: the next beat may come through
         store.close()
 
-    thread = Thread(target=beat, daemon=True)
-    thread.start()
     try:
-        yield
+        with beside(beat):
+            yield
     finally:
-        over.set()
-        thread.join()
         time.sleep(0)  # an interruption that is on its way arrives here and not later
 
 

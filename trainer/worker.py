@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from preferences.beside import beside
 from preferences.cli import open_store
 from preferences.disk import Disk
 from preferences.records import Study, random_id
@@ -164,20 +165,16 @@ def top_up(ready: Ready, store: Store, study: Study) -> int:
 def known(config: Worker, store: Store, name: str) -> Iterator[None]:
     """The labeler knows meanwhile that this worker is alive, and what it can do."""
     store.workers.publish(name, about(config.model, config.quantize, config.study, config.runs))
-    over = Event()
 
-    def beat() -> None:
+    def beat(over: Event) -> None:
         while not over.wait(SEEN_SECONDS):
             with suppress(sqlite3.Error):  # busy, or a full disk: the next beat may come through
                 store.workers.see(name)
         store.close()
 
-    thread = Thread(target=beat, daemon=True)
-    thread.start()
     try:
-        yield
+        with beside(beat):
+            yield
     finally:
-        over.set()
-        thread.join()
         with suppress(sqlite3.Error):
             store.workers.leave(name)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import Seen, missing
+from benchmarks.soak import missing
+from benchmarks.soak_server import Seen
 from preferences.store import Store
 from tests.labeler.mortal import filled
 

@@ -11,6 +11,7 @@ import torch
 
 from preferences.store import Store
 from tests.tiny import save_tiny_llama, save_tiny_t5
+from tests.trainer.fill import save_adapter
 from trainer.models import Base, load_base
 
 
@@ -67,3 +68,13 @@ def worker_options(store: Store, llama_folder: Path) -> dict[str, Any]:
         "db": store.path, "model": str(llama_folder), "quantize": "none", "once": True, "max_new_tokens": 6,
         "temperature": 1.0, "prompts_at_once": 2, "poll": 0.05, "runs": store.path.parent / "runs",
     }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def adapters(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A policy and a reward model on the tiny Llama."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return {
+        "sft": save_adapter(llama_folder, folder / "sft"),
+        "reward": save_adapter(llama_folder, folder / "reward", seed=2, head=True),
+    }

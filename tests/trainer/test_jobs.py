@@ -11,7 +11,7 @@ import pytest
 
 from preferences.records import Study
 from preferences.store import Store
-from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, metrics, rank, save_adapter, state
+from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, metrics, rank, state
 from tests.trainer.test_worker import until
 from trainer import jobs
 from trainer.models import load_base
@@ -25,15 +25,6 @@ pytestmark = pytest.mark.usefixtures("own_cache", "as_before")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers hear at once what becomes of their jobs."""
     monkeypatch.setattr(jobs, "HEARTBEAT_SECONDS", 0.02)
-
-
-@pytest.fixture(scope="module")
-def adapters(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("adapters")
-    return {
-        "sft": save_adapter(llama_folder, folder / "sft"),
-        "reward": save_adapter(llama_folder, folder / "reward", seed=2, head=True),
-    }
 
 
 @pytest.fixture

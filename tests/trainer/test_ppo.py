@@ -32,16 +32,6 @@ TRL = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def adapters(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A policy and a reward model on the tiny Llama."""
-    folder = tmp_path_factory.mktemp("adapters")
-    return {
-        "sft": save_adapter(llama_folder, folder / "sft"),
-        "reward": save_adapter(llama_folder, folder / "reward", seed=2, head=True),
-    }
-
-
 @pytest.fixture
 def start(store: Store, study: Study, base: Base, adapters: dict[str, Path]) -> Policy:
     """The study's sampling policy; with eight training prompts and four held-out ones."""
