@@ -168,7 +168,7 @@ def test_a_policy_is_promoted_and_rolled_back_on_the_training_page(
     publish(store, server.db.parent / "runs")
     store.promotions.promote(study, old, "")
     owner.get_by_role("link", name="Training").click()
-    owner.get_by_label("study").last.select_option("promoted")
+    owner.locator("#tr-study").select_option("promoted")
     expect(owner.get_by_text("Now answers: old-one.")).to_be_visible()
     owner.get_by_label("policy").select_option(label="policy-secret-sft (sft)")
     expect(owner.get_by_role("button", name="Promote")).to_be_disabled()
