@@ -80,11 +80,12 @@ class Judges:
         return logprobs, values
 
     def logprobs(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(n, R) log-probabilities and entropies of a batch's response tokens from its states (n, R + 1, hidden)."""
-        mask = batch.response_mask
-        return token_logprobs(states[:, :-1], batch.response_ids, mask, self.temperature, self.roles.logits)
+        """(n, R) log-probabilities and entropies of a batch's response tokens from its states (n, at least R, hidden)."""
+        before = states[:, : batch.response_ids.shape[1]]
+        return token_logprobs(before, batch.response_ids, batch.response_mask, self.temperature, self.roles.logits)
 
     def values(self, head: str, states: Tensor, batch: Batch) -> Tensor:
         """(n, R) a head's values of the states before each token; 0 where there is none."""
-        said: Tensor = self.roles.heads[head](states[:, :-1].float()).squeeze(-1) * batch.response_mask
+        before = states[:, : batch.response_ids.shape[1]].float()
+        said: Tensor = self.roles.heads[head](before).squeeze(-1) * batch.response_mask
         return said

@@ -2,20 +2,21 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainer.batches import Batch, Example, chunks, same_prompt
+from trainer.batches import Example, chunks, same_prompt
 from trainer.budget import Budget
 from trainer.experience import Rollout, Targets
 from trainer.judges import Judges
 from trainer.optimizers import OptimizerName, optimizer_of
 from trainer.ppo_math import policy_loss, value_loss
 from trainer.roles import Roles
+from trainer.sharing import SharedPrefix
 from trainer.trunk import Trunk
 
 RATIO_LIMIT = 10.0  # a mean ratio beyond this says that the policy left its rollout: the update is skipped
@@ -98,37 +99,62 @@ class Learner:
     def gradients(self, rollout: Rollout, targets: Targets, minibatch: list[int]) -> Report:
         """Add up the minibatch's gradients, micro-batch by micro-batch, each token of the minibatch counting the same."""
         examples = [rollout.answers.examples[i] for i in minibatch]
+        inputs, shared = self.inputs(examples)
         tokens = rollout.answers.mask[minibatch].sum()
         sums: dict[str, Tensor] = {}
+        leaves = shared.leaves if shared else []
 
         def work(part: list[int]) -> None:
             with self.roles.routed(*self.blocks):
-                loss, parts, mask = self.losses(rollout, targets, [minibatch[i] for i in part])
+                states = self.states([inputs[i] for i in part], [minibatch[i] for i in part], shared)
+                loss, parts, mask = self.losses(rollout, targets, [minibatch[i] for i in part], states)
                 # Of the sum, not of the mean: in 16 bits the gradients of a mean over thousands of tokens would vanish.
-                found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+                found = torch.autograd.grad(loss, [*self.parameters, *leaves], allow_unused=True)
             with torch.no_grad():
-                for parameter, gradient in zip(self.parameters, found, strict=True):
-                    if gradient is not None:
-                        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                self.add(found[: len(self.parameters)])
+                if shared:
+                    shared.add(found[len(self.parameters) :])
                 for name, x in parts.items():
                     sums[name] = sums.get(name, 0) + (x.detach() * mask).sum()
 
         with self.roles.checkpointed(self.rule.checkpointing):
-            self.budget.each(examples, len(self.blocks), work, gradients=True)
+            self.budget.each(inputs, len(self.blocks), work, gradients=True)
+        if shared:
+            self.add(shared.gradients(self.parameters))
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad /= tokens
         return {name: float(total / tokens) for name, total in sums.items()}
 
-    def losses(self, rollout: Rollout, targets: Targets, rows: list[int]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """The summed loss of some answers, what to report of each token (n, R), and the mask (n, R), True for a token."""
+    def add(self, gradients: Sequence[Tensor | None]) -> None:
+        """To those of the parameters."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def inputs(self, examples: list[Example]) -> tuple[list[Example], SharedPrefix | None]:
+        """What the base reads: no answer's last token, which predicts nothing, and what all prompts begin with only once."""
+        if self.trunk:
+            return examples, None
+        if min(len(example.response) for example in examples) > 1:
+            examples = [Example(example.prompt, example.response[:-1]) for example in examples]
+        if self.rule.checkpointing or self.rule.top_layers:  # with these a model keeps no keys, or none with gradients
+            return examples, None
+        rest, prefix = self.judges.without_prefix(examples, self.blocks)
+        return rest, SharedPrefix(prefix) if prefix else None
+
+    def losses(
+        self, rollout: Rollout, targets: Targets, rows: list[int], states: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The summed loss of some answers, what to report of each token (n, R), and the mask (n, R), True for a token.
+
+        `states`: of the policy and of the value, see `states`.
+        """
         answers, judges = rollout.answers, self.judges
-        examples = [answers.examples[i] for i in rows]
-        one = self.roles.collate(examples)
+        one = self.roles.collate([answers.examples[i] for i in rows])
         r, mask = one.response_ids.shape[1], one.response_mask
         old, before = answers.old[rows, :r], answers.values[rows, :r]
-        states, value_states = self.states(one, examples, rows)
-        logprobs, spread = judges.logprobs(states, one)
+        logprobs, spread = judges.logprobs(states[0], one)
         surrogate, clipped = policy_loss(
             logprobs, old, targets.advantages[rows, :r], self.rule.clip, self.rule.dual_clip
         )
@@ -140,18 +166,18 @@ class Learner:
             "val/ratio": ratio, "val/ratio_off": (ratio - 1).abs(),
         }  # fmt: skip
         if self.value_head:
-            values = judges.values(self.value_head, value_states, one)
+            values = judges.values(self.value_head, states[1], one)
             squared, kept = value_loss(values, before, targets.returns[rows, :r], self.rule.value_clip)
             loss = loss + self.rule.value_weight * (squared * mask).sum()
             parts |= {"loss/value_avg": squared, "val/clipfrac_avg": kept.float()}
         return loss, parts, mask
 
-    def states(self, one: Batch, examples: list[Example], rows: list[int]) -> tuple[Tensor, Tensor]:
-        """The policy's states (n, R + 1, hidden) and those that the value head reads, from one pass."""
-        batch = one.repeat(len(self.blocks))
+    def states(self, inputs: list[Example], rows: list[int], shared: SharedPrefix | None) -> tuple[Tensor, Tensor]:
+        """The policy's states (n, at least R, hidden) and those that the value head reads, from one pass."""
+        batch = self.roles.collate(inputs).repeat(len(self.blocks))
         if self.trunk:
-            states = self.trunk.response_states(batch, self.blocks, examples, rows)
+            states = self.trunk.response_states(batch, self.blocks, inputs, rows)
         else:
-            states = self.roles.response_states(batch)
+            states = self.roles.response_states(batch, shared.prefix if shared else None)
         parts = states.chunk(len(self.blocks))
         return parts[0], parts[-1]

@@ -1,6 +1,7 @@
 """Several answers in one row behind their prompt: which models can, found by trying."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,40 @@ class Prefix:
         blocks = self.cache.layers[0].keys.shape[0]
         cache.batch_repeat_interleave(count // blocks)
         return cache
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Keys and values of every layer, (blocks, heads, length, d)."""
+        return [x for layer in self.cache.layers for x in (layer.keys, layer.values)]
+
+
+class SharedPrefix:
+    """A prefix with gradients. Micro-batches go on from `prefix`, a copy cut off from what made it; `add` takes the gradients
+    that arrive there, and `gradients` sends their sum on, so that all of them together go through the prefix once."""
+
+    def __init__(self, made: Prefix) -> None:
+        self.made = made.tensors
+        cache = copy.copy(made.cache)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        for layer in cache.layers:
+            layer.keys, layer.values = layer.keys.detach().requires_grad_(), layer.values.detach().requires_grad_()
+        self.prefix = Prefix(cache, made.length)
+        self.leaves = self.prefix.tensors
+        self.sums = [torch.zeros_like(leaf, dtype=torch.float32) for leaf in self.leaves]
+
+    def add(self, gradients: Sequence[Tensor | None]) -> None:
+        """Those of one micro-batch, of each leaf."""
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            if gradient is not None:
+                total.add_(gradient)
+
+    def gradients(self, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """What all micro-batches together want of the parameters because of the prefix."""
+        with_gradients = [
+            (x, total.to(x.dtype)) for x, total in zip(self.made, self.sums, strict=True) if x.requires_grad
+        ]
+        made, sums = zip(*with_gradients, strict=True)
+        return torch.autograd.grad(made, parameters, sums, allow_unused=True)
 
 
 def decoder_states(

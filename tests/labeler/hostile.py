@@ -1,6 +1,8 @@
 """A study in which everything that is named or said is a script injection."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from labeler.markup import MAX_CHARACTERS
@@ -9,6 +11,7 @@ from preferences.records import Annotator, Comparison, Policy, Response, Study, 
 from preferences.store import Store
 from preferences.tables.studies import check_study
 from tests.labeler.conftest import add_account
+from tests.labeler.trained import PLANNED, STAGES, begin, document
 from tests.labeler.vectors import vectors
 
 VECTORS = vectors()
@@ -94,3 +97,41 @@ def say_everything(store: Store, person: Annotator, comparisons: Sequence[Compar
             store.rankings.add_imported(person, comparison, [[item] for item in comparison.items], **said)
         else:
             store.rankings.add_imported(person, comparison, [], verdict="cannot_rank", reason=TEXTS[number * 3])
+
+
+def train(store: Store, runs: Path) -> None:
+    """A worker, its jobs (under way, failed, a memory plan), what they logged, and promotions: every text a vector."""
+    named = [text for text in TEXTS if "\0" not in text]
+    options = {f"option_{i}": {"type": "string", "default": text, "description": text} for i, text in enumerate(named)}
+    chosen = {"one": {"type": "string", "enum": named, "default": named[0], "description": named[1], "main": 0}}
+    stages = {"ppo": {**STAGES["ppo"], "description": "\n".join(named), "properties": {**chosen, **options}}}
+    about = {"model": named[0], "quantization": named[1], "device": named[2], "memory_gib": None, "threads": 2}
+    store.workers.publish(named[3], {**about, "runs": str(runs), "stages": stages})
+
+    actor = store.annotators.all()[0].id
+    spec = dict(zip(named, named, strict=True))
+    for name in ("under-way", "failed"):
+        store.jobs.launch("ppo", {**spec, "out": str(runs / name)}, actor)
+        job = store.jobs.claim("box:1", 60)
+        assert job is not None
+        begin(store, job, runs / name, 7)
+        looks = [{"prompt": text, "response": text, "score": 0.1, "kl": 0.2} for text in named]
+        (runs / name / "samples.jsonl").write_text(json.dumps({"step": 5, "samples": looks}) + "\n")
+        (runs / ".logs" / f"{job.id}.log").write_text("\n".join(named[-59:]) + "\n")
+        note = document("ppo", runs / name, data_hash=named[4], error=named[5], config=spec)
+        (runs / name / "config.json").write_text(json.dumps(note))
+        store.runs.note(str(runs / name), note, None)
+        if name == "failed":
+            store.jobs.finish(job, " ".join(named))
+    store.jobs.launch("plan", {"stage": "ppo", "options": spec, "vram": 24.0}, actor)
+    job = store.jobs.claim("box:1", 60)
+    assert job is not None
+    store.jobs.beat(job, {"plan": {**PLANNED, "parts": dict.fromkeys(named, 0.1)}, "text": "\n".join(named)})
+
+    study = store.studies.get("main")
+    for number, text in enumerate(named[::40]):
+        note = document("reward", runs / text, data_hash=f"hash-{number}", comparisons=1, rankings=2, config=spec)
+        store.runs.note(str(runs / text), note, study.id)
+        policy = Policy(random_id(), f"trained {text}", "ppo", named[0], named[1])
+        store.policies.add(policy)
+        store.promotions.promote(study, policy, actor, text)

@@ -32,6 +32,7 @@ from tests.labeler.hostile import (
     fill,
     say_everything,
     some,
+    train,
 )
 from tests.labeler.test_markup import check_safe
 from tests.labeler.vectors import TECHNIQUES
@@ -252,6 +253,39 @@ def test_the_pages_of_owners_and_admins(browser: Browser, hostile: tuple[Labeler
         expect(page.get_by_label("What happened")).not_to_have_value("")
     watch.scroll()
     watch.look("administration")
+    leave(watch)
+
+
+@pytest.mark.security
+@pytest.mark.browser
+def test_training_and_lineage(browser: Browser, hostile: tuple[Labeler, list[Comparison]], tmp_path: Path) -> None:
+    server, _ = hostile
+    train(server.store, tmp_path)
+    watch = enter(browser, server, "<img src=x onerror=__hit(9005)>", "researcher")
+    page = watch.page
+    page.goto(f"{server.url}/study/training")
+    page.get_by_text("More options").click()
+    expect(page.get_by_role("region", name="All jobs").locator("tbody tr")).to_have_count(3)
+    for link in page.get_by_role("region", name="All jobs").get_by_role("link").all():
+        link.click()
+        expect(page.locator(".tr-job h2")).to_contain_text(link.inner_text())
+        for closed in page.locator(".tr-job details:not([open]) > summary").all():
+            closed.click()
+        assert page.locator(".tr-job").inner_text().count("__hit") > len(TEXTS) / 2
+        watch.look("job")
+    page.locator("#tr-study").select_option("main")
+    expect(page.get_by_role("region", name="Who answered when").locator("tbody tr")).not_to_have_count(0)
+    page.locator("#tr-policy").select_option(index=1)
+    watch.look("promotions")
+    page.goto(f"{server.url}/study/lineage")
+    nodes = page.locator(".li-node")
+    nodes.first.wait_for()
+    for node in nodes.all():
+        node.click()
+        page.locator(".li-detail h2").wait_for()
+        for closed in page.locator(".li-detail details:not([open]) > summary").all():
+            closed.click()
+        watch.look("node")
     leave(watch)
 
 

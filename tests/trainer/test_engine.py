@@ -12,6 +12,8 @@ from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
 from tests.trainer.fill import add_policy, add_prompts, metrics, save_adapter
+from trainer import batches
+from trainer.batches import common_prefix
 from trainer.budget import Budget
 from trainer.live_bytes import LiveBytes
 from trainer.models import Base, Quantization, load_base
@@ -104,17 +106,33 @@ def test_sharing_changes_no_number(make: Make, store: Store, family: str) -> Non
 
 
 @pytest.mark.parametrize("budget", [60, 100_000])
-def test_micro_batches_add_up_to_the_same_gradient(make: Make, store: Store, budget: int) -> None:
-    """Against one backward of the mean over all tokens, without micro-batches."""
-    trainer = make(value="trunk")
+@pytest.mark.parametrize("value", ["trunk", "adapter"])
+@pytest.mark.parametrize("worth", [1, 10**9])
+def test_micro_batches_add_up_to_the_same_gradient(
+    make: Make, store: Store, monkeypatch: pytest.MonkeyPatch, budget: int, value: str, worth: int
+) -> None:
+    """Against one backward of the mean over all tokens, of whole prompts and answers, without micro-batches."""
+    trainer = make(value=value, samples=3)
+    learner, rows = trainer.learner, list(range(6))
     rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
-    targets = trainer.targets(rollout)
-    with trainer.roles.routed("policy"):
-        loss, _, mask = trainer.learner.losses(rollout, targets, list(range(6)))
-        expected = torch.autograd.grad(loss / mask.sum(), trainer.learner.parameters)
+    targets, examples = trainer.targets(rollout), rollout.answers.examples
+    with trainer.roles.routed(*learner.blocks):
+        loss, _, mask = learner.losses(rollout, targets, rows, learner.states(examples, rows, None))
+        expected = torch.autograd.grad(loss / mask.sum(), learner.parameters)
     trainer.budget.tokens = budget
-    trainer.learner.gradients(rollout, targets, list(range(6)))
-    for parameter, gradient in zip(trainer.learner.parameters, expected, strict=True):
+    monkeypatch.setattr(batches, "WORTH_A_PASS", worth)
+    shared = common_prefix([example.prompt for example in examples])
+    widths: list[int] = []
+    trainer.roles.base.model.base_model.register_forward_pre_hook(
+        lambda _, __, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    learner.gradients(rollout, targets, rows)
+    assert bool(shared) == (worth == 1) and (widths[0] == shared) == (worth == 1)
+    longest = max(len(example.prompt) for example in examples) - shared
+    assert max(widths[1:] if shared else widths) <= longest + 3 * 7, (
+        "what all begin with is read once, the last token never"
+    )
+    for parameter, gradient in zip(learner.parameters, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
 
 
