@@ -23,6 +23,7 @@ from preferences.errors import (
     UnknownName,
 )
 from preferences.logs import note
+from preferences.rounds import GateClosed
 
 CODES: dict[type[RankloopError], tuple[int, str]] = {
     NotLeased: (409, "not_leased"),
@@ -31,6 +32,7 @@ CODES: dict[type[RankloopError], tuple[int, str]] = {
     NonceUsed: (409, "nonce_used"),
     NothingToUndo: (409, "nothing_to_undo"),
     NotReady: (409, "not_ready"),
+    GateClosed: (409, "gate_closed"),
     BadLogin: (401, "bad_login"),
     TooManyTries: (429, "too_many"),
     Forbidden: (403, "forbidden"),

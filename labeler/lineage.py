@@ -22,8 +22,9 @@ def lineage_json(store: Store) -> dict[str, Any]:
     made_by = {run.document["policy"]: run for run in runs if "policy" in run.document}
     policies = store.policies.all()
     answering, samplers = answering_in(store), store.responses.samplers()
+    names = {policy.id: policy.name for policy in policies}
     nodes = [
-        policy_node(policy, made_by.get(policy.id), answering.get(policy.id, []), samplers.get(policy.id, []))
+        policy_node(policy, made_by.get(policy.id), answering.get(policy.id, []), samplers.get(policy.id, []), names)
         for policy in policies
     ]
     nodes += [reward_node(store, run) for run in runs if run.stage == "reward"]
@@ -53,8 +54,11 @@ def answering_in(store: Store) -> dict[str, list[str]]:
     return found
 
 
-def policy_node(policy: Policy, run: KnownRun | None, studies: list[str], samplers: list[dict[str, Any]]) -> Node:
-    """A policy, the studies that it answers in, how its answers were drawn, and the run that made it."""
+def policy_node(
+    policy: Policy, run: KnownRun | None, studies: list[str], samplers: list[dict[str, Any]], names: dict[str, str]
+) -> Node:
+    """A policy, the studies it answers in, how its answers were drawn, and the run that made it. `names`: of policies."""
+    reference = names.get(run.document.get("reference", "")) if run else None
     return {
         "id": policy.id,
         "kind": "policy",
@@ -64,6 +68,7 @@ def policy_node(policy: Policy, run: KnownRun | None, studies: list[str], sample
         "facts": [
             ["Base", f"{policy.base} ({policy.quantization})" if policy.base else "none"],
             *([["Data", policy.data_hash]] if policy.data_hash and run is None else []),
+            *([["Reference of its KL", reference]] if reference else []),
             *(facts(run.document) if run else []),
         ],
         "missing": policy.adapter is not None and not holds_adapter(Path(policy.adapter)),

@@ -6,7 +6,10 @@ from fastapi import APIRouter
 
 from labeler.bodies import Body, Ident, Reason
 from labeler.downloads import Owner
+from preferences.gates import gates_of
+from preferences.plan import Plan
 from preferences.records import Study
+from preferences.rounds import check_wins
 from preferences.store import Store
 from preferences.tables.promotions import refusal
 
@@ -37,6 +40,7 @@ def promotion_api(store: Store) -> APIRouter:
     @api.post("")
     def promote(body: PromoteBody, account: Owner) -> dict[str, Any]:
         study, policy = store.studies.get(body.study), store.policies.get(body.policy)
+        check_wins(store, study, policy)
         store.promotions.promote(study, policy, account.id, body.reason)
         return {"policies": [policy.name]}
 
@@ -62,7 +66,8 @@ def promotions_json(store: Store) -> dict[str, Any]:
 
 
 def study_json(store: Store, study: Study) -> dict[str, Any]:
-    """{"id", "name", "answers" (names of policies), "back" (those that would answer again), "history" (newest first)}."""
+    """{"id", "name", "answers" (names of policies), "back" (those that would answer again), "gates" (in words), "history"
+    (newest first)}."""
     names = {policy.id: policy.name for policy in store.policies.all()}
     people = {account.id: account.name for account in store.annotators.all()}
     standing = store.promotions.standing(study)
@@ -71,6 +76,7 @@ def study_json(store: Store, study: Study) -> dict[str, Any]:
         "name": study.name,
         "answers": [policy.name for policy in store.studies.sampling_policies(study)],
         "back": [names[ident] for ident in standing[-2]] if len(standing) > 1 else [],
+        "gates": gates_of(Plan.of(study.plan)),
         "history": [
             {
                 "at": event.at, "by": people.get(event.actor, ""), "kind": event.kind,

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from labeler.reports import report_of
 from preferences.jobs import Job, KnownRun, KnownWorker
 from preferences.run_files import ADAPTER, SAMPLES, config_of, holds_adapter, logged, tail
 from preferences.store import Store
@@ -69,7 +70,7 @@ def row_json(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "kind": job.kind,
-        "run": Path(job.spec["out"]).name if "out" in job.spec else str(job.spec.get("stage", "")),
+        "run": name_of(job),
         "status": job.status,
         "created": job.created,
         "started": job.started,
@@ -77,6 +78,16 @@ def row_json(job: Job) -> dict[str, Any]:
         "error": job.error,
         **far(lines, job.started or 0.0),
     }
+
+
+def name_of(job: Job) -> str:
+    """Of the run that it makes or is about, of the stage that a plan is of, or none."""
+    spec = job.spec
+    if "adapter" in spec:
+        adapter = Path(spec["adapter"])
+        own = adapter.name == ADAPTER  # else it is a checkpoint's, in a folder of its number beside those of the others
+        return adapter.parent.name if own else f"{adapter.parent.parent.name}@{adapter.name.lstrip('0')}"
+    return Path(spec.get("out") or spec.get("run") or "").name or str(spec.get("policy") or spec.get("stage", ""))
 
 
 def far(lines: Sequence[dict[str, Any]], since: float) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def far(lines: Sequence[dict[str, Any]], since: float) -> dict[str, Any]:
 
 
 def job_json(store: Store, job: Job) -> dict[str, Any]:
-    """A job in full: its line, "by", "options", "plots", "looks", "log", "facts", "plan", "command"."""
+    """A job in full: its line, "by", "options", "plots", "looks", "log", "facts", "report", "plan", "command"."""
     folder = job.progress.get("folder")
     document = (config_of(Path(folder)) if folder else None) or {}
     lines = logged(Path(folder)) if folder else []
@@ -104,7 +115,8 @@ def job_json(store: Store, job: Job) -> dict[str, Any]:
         "plots": plots(job.kind, lines),
         "looks": [{"step": look["step"], "rows": look["samples"]} for look in looks],
         "log": tail(Path(log), LOG_LINES) if (log := job.progress.get("log")) else [],
-        "facts": facts(document),
+        "facts": facts(document) or outcome(job.progress.get("result", {})),
+        "report": report_link(store, job),
         "plan": {key: job.progress[key] for key in ("plan", "text")} if "plan" in job.progress else None,
         "command": document.get("command"),
     }
@@ -164,6 +176,41 @@ def facts(document: dict[str, Any]) -> list[list[str]]:
     return found
 
 
+def outcome(result: dict[str, Any]) -> list[list[str]]:
+    """What came out of a job without a run of its own, as pairs of words."""
+    found = []
+    for key, title in (
+        ("policy", "Policy"), ("against", "Against"), ("prompts", "Held-out prompts"), ("queued", "Queued for people"),
+        ("equal", "Equal answers, which are ties"), ("win_rate", "Wins in the eyes of the reward"),
+        ("scored", "Answers scored"), ("recommended", "Recommended"), ("accuracy", "Held-out accuracy"),
+    ):  # fmt: skip
+        value = result.get(key)
+        if value is not None:
+            found.append([title, words_of(value)])
+    return found + [["Warning", text] for text in result.get("warnings", [])]
+
+
+def words_of(value: Any) -> str:
+    """An estimate with its interval, counts by kind, a recommended checkpoint with its reason, or the value itself."""
+    if not isinstance(value, dict):
+        return str(value)
+    if "reason" in value:
+        return f"{value['name']}. {value['reason']}"
+    if "low" in value:
+        if value["value"] is None:
+            return "unknown"
+        return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+    return ", ".join(f"{count} {kind}" for kind, count in value.items()) or "none"
+
+
+def report_link(store: Store, job: Job) -> str | None:
+    """The id of the policy whose run has a report, if the job made or reports that run."""
+    folder = job.spec.get("run") or job.spec.get("out")
+    adapter = str(Path(folder).resolve() / ADAPTER) if folder else None
+    found = [policy for policy in store.policies.all() if policy.adapter == adapter and report_of(policy)]
+    return found[0].id if adapter and found else None
+
+
 def rewards(store: Store) -> list[dict[str, Any]]:
     """[{"value" (the adapter's folder), "name"}] of the reward models there are, and of those that are under way."""
     found = [
@@ -171,12 +218,38 @@ def rewards(store: Store) -> list[dict[str, Any]]:
         for run in store.runs.all()
         if run.stage == "reward" and is_there(run)
     ]
+    return found + coming(store, found, "reward", ADAPTER)
+
+
+def adapters(store: Store) -> list[dict[str, Any]]:
+    """The same of policies that were trained, the newest first; a checkpoint of a run is one too."""
+    found = [
+        {"value": policy.adapter, "name": f"{policy.name} ({policy.kind})"}
+        for policy in reversed(store.policies.all())
+        if policy.adapter and policy.parent and holds_adapter(Path(policy.adapter))
+    ]
+    return coming(store, found, "ppo", ADAPTER) + found
+
+
+def reported(store: Store) -> list[dict[str, Any]]:
+    """The same of runs that can be reported, the newest first; `value` is the run's folder."""
+    found = [
+        {"value": run.folder, "name": f"{Path(run.folder).name} ({run.stage})"}
+        for run in reversed(store.runs.all())
+        if run.stage in ("reward", "ppo") and run.document["state"] == "finished" and is_there(run)
+    ]
+    return coming(store, found, "ppo", "") + found
+
+
+def coming(store: Store, found: list[dict[str, Any]], kind: str, inside: str) -> list[dict[str, Any]]:
+    """What is launched and not among those that were found. `inside`: the part of a run's folder that is chosen."""
     known = {one["value"] for one in found}
-    for job in training_jobs(store):
-        adapter = str(Path(job.spec.get("out", "")) / ADAPTER)
-        if job.kind == "reward" and job.status in ("queued", "running") and adapter not in known:
-            found.append({"value": adapter, "name": f"{Path(job.spec['out']).name} (once it is trained)"})
-    return found
+    return [
+        {"value": value, "name": f"{Path(job.spec['out']).name} (once it is trained)"}
+        for job in training_jobs(store)
+        if job.kind == kind and job.status in ("queued", "running") and "out" in job.spec
+        and (value := str(Path(job.spec["out"]) / inside)) not in known
+    ]  # fmt: skip
 
 
 def is_there(run: KnownRun) -> bool:

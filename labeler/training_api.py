@@ -10,7 +10,7 @@ from pydantic import Field
 from labeler.bodies import Body, Ident
 from labeler.downloads import Owner
 from labeler.options import BadOptions, completed
-from labeler.training import job_json, jobs_json, rewards, training_jobs, worker_json
+from labeler.training import adapters, job_json, jobs_json, reported, rewards, training_jobs, worker_json
 from preferences.errors import NameTaken, NotReady, UnknownName
 from preferences.jobs import Job, KnownWorker
 from preferences.records import Annotator
@@ -19,21 +19,29 @@ from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT, PLAN
 from preferences.tables.promotions import refusal
 
+# What is chosen by its folder.
+CHOICES = {"reward-model": rewards, "adapter": adapters, "run": reported}
+NAMES = {"reward-model": "reward model", "adapter": "policy", "run": "run"}
 Options = Annotated[dict[Ident, str | int | float | bool | None], Field(max_length=100)]
-StageName = Literal["sft", "reward", "ppo"]
 
 
-class LaunchBody(Body):
-    """A run to be made. `run`: its name, which is also that of its folder and its policy."""
+class RunBody(Body):
+    """Work for the worker. `run`: the name of what it makes, which is also that of its folder and its policy."""
 
-    stage: StageName
-    run: Annotated[str, Field(max_length=64)]
+    run: Annotated[str, Field(max_length=64)] = ""
     options: Options = Field(default_factory=dict)
 
 
-class PlanBody(LaunchBody):
+class LaunchBody(RunBody):
+    """A run to be made, or something else to be done."""
+
+    stage: Literal["sft", "reward", "ppo", "evaluate", "report", "check"]
+
+
+class PlanBody(RunBody):
     """What memory that run would take on a card of `vram` GiB."""
 
+    stage: Literal["sft", "reward", "ppo"]
     vram: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False, strict=False)]
 
 
@@ -92,10 +100,15 @@ def forms_json(store: Store) -> dict[str, Any]:
         "choices": {
             "study": [{"value": study.name, "name": study.name} for study in store.studies.all()],
             "policy": [{"value": policy.name, "name": f"{policy.name} ({policy.kind})"} for policy in answering],
-            "reward-model": rewards(store),
+            **{name: choices(store) for name, choices in CHOICES.items()},
         },
-        "names": {stage: free_name(store, worker, stage) for stage in stages} if worker else {},
+        "names": {name: free_name(store, worker, name) for name in stages if makes_run(stages[name])} if worker else {},
     }
+
+
+def makes_run(schema: Mapping[str, Any]) -> bool:
+    """Whether the stage has a folder of its own."""
+    return bool(schema.get("makes_run", True))
 
 
 def free_name(store: Store, worker: KnownWorker, stage: str) -> str:
@@ -125,23 +138,26 @@ def launched(store: Store, body: LaunchBody, account: Annotator) -> Job:
     with store.write():  # of two launches under one name, one is refused
         spec = spec_of(store, body)
         worker = store.workers.newest()
-        if worker and taken(store, worker, body.run):
+        if worker and "out" in spec and taken(store, worker, body.run):
             raise NameTaken(f"There is a run, a job or a policy named {body.run!r} already; choose another name.")
         return store.jobs.launch(body.stage, spec, account.id)
 
 
-def spec_of(store: Store, body: LaunchBody) -> dict[str, Any]:
+def spec_of(store: Store, body: LaunchBody | PlanBody) -> dict[str, Any]:
     """What the worker is to do. Raises BadOptions, NotReady, UnknownName."""
     worker = store.workers.newest()
     if worker is None:
         raise NotReady("No worker has said yet what it can do; start `trainer worker` on this database.")
-    if not RUN_NAME.fullmatch(body.run):
+    schema = worker.about["stages"].get(body.stage)
+    if schema is None:
+        raise NotReady(f"The worker knows no stage {body.stage!r}; start one of this version.")
+    if makes_run(schema) and not RUN_NAME.fullmatch(body.run):
         raise BadOptions(
             "A run's name has 1 to 64 letters, digits, dots, dashes or underscores, the first no dot or dash."
         )
-    spec = completed(worker.about["stages"][body.stage], body.options)
-    check_choices(store, worker.about["stages"][body.stage]["properties"], spec)
-    return {**spec, "out": str(out_of(worker, body.run))}
+    spec = completed(schema, body.options)
+    check_choices(store, schema["properties"], spec)
+    return {**spec, "out": str(out_of(worker, body.run))} if makes_run(schema) else spec
 
 
 def check_choices(store: Store, properties: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
@@ -154,5 +170,5 @@ def check_choices(store: Store, properties: Mapping[str, Any], spec: Mapping[str
             store.studies.get(value)
         elif kind == "policy":
             store.policies.get(value)
-        elif value not in [one["value"] for one in rewards(store)]:
-            raise UnknownName(f"There is no reward model at {value}; choose one of the list.")
+        elif value not in [one["value"] for one in CHOICES[kind](store)]:
+            raise UnknownName(f"There is no {NAMES[kind]} at {value}; choose one of the list.")

@@ -61,6 +61,12 @@ class Plan:
     """What becomes of the rankings of somebody who is erased: "keep" (nobody's name stands there any more) or "delete"."""
     retention_days: int = 0
     """After how many days without an act of theirs annotators are erased; 0 is never."""
+    min_rankings: int = 0
+    """Gate: rankings since the last reward model without which no other one is trained; 0 is no gate."""
+    min_accuracy: float = 0.0
+    """Gate: the held-out accuracy without which PPO is not trained on a reward model; 0 is no gate."""
+    min_win_rate: float = 0.0
+    """Gate: what the whole interval of a PPO policy's blind win rate must lie above before it is promoted; 0 is no gate."""
 
     @staticmethod
     def of(given: Mapping[str, Any]) -> "Plan":
@@ -82,7 +88,7 @@ class Plan:
 
 DEFAULTS = {field.name: field.default for field in fields(Plan)}
 CHOICES = {"on_erase": ("keep", "delete")}
-SHARES = ("shared", "repeats", "gold_pass", "gold")
+SHARES = ("shared", "repeats", "gold_pass", "gold", "min_accuracy", "min_win_rate")
 
 
 def _mistake(name: str, value: Any, default: Any) -> str | None:

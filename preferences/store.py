@@ -151,13 +151,12 @@ class Store:
     def snapshot(self) -> Iterator[None]:
         """All that is read in the block is of one moment, whoever writes meanwhile; nothing may be written in it.
 
-        One inside another is part of it.
+        One inside another, or inside a `write`, is part of it.
         """
-        if getattr(self._local, "reading", False):
+        db = self.db
+        if getattr(self._local, "reading", False) or db.conn.in_transaction:
             yield
             return
-        db = self.db
-        assert not db.conn.in_transaction, "A snapshot stands alone: what is written inside it would be lost."
         db.execute(f"PRAGMA cache_size=-{SNAPSHOT_KB}")  # what reads much in no order is faster with it
         db.execute("BEGIN")
         self._local.reading = True

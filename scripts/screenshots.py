@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from labeler.care import invite
 from preferences.records import Response, Study
 from preferences.store import Store
-from tests.labeler.browser import Labeler, Seat, labeler, launch
+from tests.labeler.browser import Labeler, Seat, labeler, launch, open_tab
 from tests.labeler.trained import show_training
 from tests.preferences.make import add_checks, add_duel
 
@@ -139,9 +139,7 @@ def study_tabs(page: Page, server: Labeler) -> Iterator[tuple[str, Page]]:
     page.wait_for_selector("td", state="attached")
     yield "study", page
     for tab in ("People", "Rankings", "Quality", "Blind evaluation", "Checks", "Messages"):
-        if not page.get_by_role("tab", name=tab).is_visible():  # on a phone the last ones are behind three dots
-            page.locator(".overflow-menu > button").click()
-        page.locator("button:visible", has_text=tab).last.click()
+        open_tab(page, tab)
         page.wait_for_timeout(500)
         if tab in COMPUTED:
             button, shown = COMPUTED[tab]
@@ -157,7 +155,7 @@ def training(page: Page, server: Labeler) -> Iterator[tuple[str, Page]]:
     page.goto(f"{server.url}/study/training")
     page.wait_for_selector(".tr-fields")
     yield "training-new", page
-    for run, shown in (("ppo-2", ".tr-plot"), ("ppo", ".tr-plan")):
+    for run, shown in (("ppo-2", ".tr-plot"), ("ppo", ".tr-plan"), ("ppo-1", ".tr-facts")):
         page.get_by_role("link", name=run, exact=True).click()
         page.wait_for_selector(shown)
         page.locator(".tr-job").evaluate("node => node.scrollIntoView()")

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from preferences import intervals
 from preferences.errors import RankloopError
+from preferences.jobs import Job
 from preferences.records import Policy, Prompt, Response, Split
 from preferences.store import Store
 from trainer.blind import human_answers, queue_blind
@@ -55,7 +56,7 @@ class EvaluatePolicy(SampleStage):
     adapter: Path
     """The 'adapter' folder of the policy's run."""
     against: str | None = None
-    """Name of the policy to compare with; default the one it was trained from."""
+    """Name of the policy to compare with; default the SFT policy it comes from (without one, the first of its line)."""
     also: tuple[str, ...] = ()
     """Names of further policies, such as checkpoints of the run (NAME@ITERATION)."""
     human: Path | None = None
@@ -116,12 +117,17 @@ def judged_by(config: EvaluateReward, store: Store | None, base: Base) -> list[R
     return kept
 
 
-def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[str, Any]:
+def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base, job: Job | None = None) -> dict[str, Any]:
     """{"prompts", "policy", "against", and for each of the two {"length", "eos_rate", "score"}, "win_rate",
-    "score_difference", "others": {policy: the same}, "queued", "equal"}; what was not asked for is left out."""
+    "score_difference", "others": {policy: the same}, "queued", "equal"}; what was not asked for is left out.
+
+    `job`: has the result from the moment at which the comparisons are queued, so that none is queued twice.
+    """
+    if job and "result" in job.progress:
+        return dict(job.progress["result"])
     study = open_study(store, config.study)
     policy = _policy_of(store, config.adapter)
-    against = store.policies.get(config.against or _parent(policy))
+    against = store.policies.get(config.against) if config.against else _first(store, policy)
     others = [store.policies.get(name) for name in config.also]
     prompts = store.prompts.all("heldout", study.id)[: config.prompts]
     if not prompts:
@@ -142,8 +148,11 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base) -> dict[st
             one.name: facts | compared(scores, found[1][1])
             for one, (facts, scores) in zip(others, found[2:], strict=True)
         }
-    if config.queue:
-        result |= queue_blind(store, study, prompts, [*answers, *([human] if human else [])], study.k)
+    with store.write():
+        if config.queue:
+            result |= queue_blind(store, study, prompts, [*answers, *([human] if human else [])], study.k)
+        if job:
+            store.jobs.hold(job, {"result": result})
     return result
 
 
@@ -173,12 +182,13 @@ def compared(new: np.ndarray | None, old: np.ndarray | None) -> dict[str, Any]:
     }
 
 
-def _parent(policy: Policy) -> str:
+def _first(store: Store, policy: Policy) -> Policy:
+    """What every round is held against."""
     if policy.parent is None:
         raise RankloopError(
             f"Policy {policy.name!r} was not trained from another policy; give --against a policy's name."
         )
-    return policy.parent
+    return store.policies.anchor(store.policies.get(policy.parent))
 
 
 def _policy_of(store: Store, adapter: Path) -> Policy:

@@ -84,11 +84,11 @@ def tolerance(base: Base) -> float:
     return 1e-3 if base.quantization == "none" and base.device.type == "cpu" else 2e-2
 
 
-def check_first(ratio: float, rollout: Rollout, base: Base) -> None:
+def check_first(ratio: float, rollout: Rollout, base: Base, copy: bool = True) -> None:
     """Raises RatioOff unless, before any update, the policy gives its own rollout the log-probabilities it was drawn with,
-    and those of the reference, of which it is a copy. `ratio`: mean |ratio - 1| a token."""
+    and those of the reference, if it is a `copy` of that. `ratio`: mean |ratio - 1| a token."""
     allowed = tolerance(base)
-    kl = float(masked_mean(kl_k3(rollout.answers.old, rollout.reference), rollout.answers.mask))
+    kl = float(masked_mean(kl_k3(rollout.answers.old, rollout.reference), rollout.answers.mask)) if copy else 0.0
     if not (ratio <= allowed and kl <= allowed):
         raise RatioOff(
             f"Before the first update the policy's mean |ratio - 1| is {ratio:.2g} and its KL to the reference {kl:.2g} a "

@@ -24,7 +24,8 @@ from trainer import plan_text
 from trainer.going_on import done_before, taken_up
 from trainer.models import default_device, default_quantization, load_base
 from trainer.plan import Plan, plan
-from trainer.sample import SampleStage
+from trainer.report import Report, report
+from trainer.selecting import Select
 from trainer.stage import Stage, default_device_name, device_lock, open_study
 from trainer.stages import BY_NAME, execute
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 5
 LOGS = ".logs"  # in the worker's folder of runs; no run can have that name
 OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
+KINDS: dict[str, type[Stage | Report]] = {**BY_NAME, "report": Report}
 
 
 def do_job(config: "Worker", store: Store, job: Job) -> None:
@@ -43,23 +45,28 @@ def do_job(config: "Worker", store: Store, job: Job) -> None:
     """
     log = (config.runs / LOGS / f"{job.id}.log").resolve()
     with kept_log(log), held(store, job):
-        store.jobs.hold(job, {**job.progress, "log": str(log)})
+        store.jobs.hold(job, {"log": str(log)})
         stage = stage_of(job, config)
+        if isinstance(stage, Report):  # it waits for the device itself
+            store.jobs.hold(job, {"result": report(stage)})
+            return
         folder = getattr(stage, "resume", None) or getattr(stage, "out", None)
         if folder:
-            store.jobs.hold(job, {**job.progress, "log": str(log), "folder": str(folder.resolve())})
+            store.jobs.hold(job, {"folder": str(folder.resolve())})
         with device_lock(default_device_name()):
             store.jobs.hold(job)
             if done_before(stage, job.kind, job):
                 return
             if hasattr(stage, "resume"):
                 stage = taken_up(stage, job.kind)
-            if isinstance(stage, SampleStage) and stage.prompts:
+            if isinstance(stage, Select) and stage.prompts:
                 left = stage.prompts - job.progress.get("prompts", 0)
                 if left <= 0:
                     return
                 stage = replace(stage, prompts=left)
-            execute(stage, store, load_base(stage.model, stage.quantize), job)
+            result = execute(stage, store, load_base(stage.model, stage.quantize), job)
+            if not folder:  # a run's folder says what came of it
+                store.jobs.hold(job, {"result": result})
 
 
 def do_plan(config: "Worker", store: Store, job: Job) -> None:
@@ -67,6 +74,7 @@ def do_plan(config: "Worker", store: Store, job: Job) -> None:
     with held(store, job):
         wanted = Job(job.id, str(job.spec["stage"]), job.spec["options"])
         stage = stage_of(wanted, config)
+        assert isinstance(stage, Stage), "A report has no memory plan."
         planned = plan(plan_of(stage, wanted.kind, float(job.spec["vram"]), open_study(store, stage.study).k))
         store.jobs.hold(job, {"plan": planned.as_json(), "text": plan_text.as_text(planned)})
 
@@ -154,14 +162,15 @@ def beating(store: Store, job: Job, lost: Event) -> Iterator[None]:
         time.sleep(0)  # an interruption that is on its way arrives here and not later
 
 
-def stage_of(job: Job, config: "Worker") -> Stage:
+def stage_of(job: Job, config: "Worker") -> Stage | Report:
     """The options a job asks for. Raises RankloopError for an unknown stage and for a wrong or missing option."""
-    if job.kind not in BY_NAME:
-        raise RankloopError(f"There is no stage {job.kind!r}; a job's kind is one of {', '.join(BY_NAME)}.")
-    kind = BY_NAME[job.kind]
+    if job.kind not in KINDS:
+        raise RankloopError(f"There is no stage {job.kind!r}; a job's kind is one of {', '.join(KINDS)}.")
+    kind = KINDS[job.kind]
     hints = get_type_hints(kind)
     required = {field.name: field.default is MISSING for field in fields(kind) if field.name != "db"}
-    options: dict[str, Any] = {"db": config.db, **{name: getattr(config, name) for name in OWN}}
+    own = {name: getattr(config, name) for name in OWN if name in required}
+    options: dict[str, Any] = {"db": config.db, **own}
     for name, value in job.spec.items():
         if name not in required:
             raise RankloopError(f"Stage {job.kind} has no option {name!r}.")

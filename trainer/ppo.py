@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from preferences.errors import RankloopError
 from preferences.records import Policy, Prompt, Study
+from preferences.rounds import check_accuracy, check_promotes
 from preferences.store import Store
 from trainer.experience import RatioOff
 from trainer.going_on import folder_of, out_or_resume, resumed
@@ -46,7 +47,10 @@ class Ppo(Stage):
     functions: tuple[str, ...] = ()
     """Rewards in Python, each as FILE.py:FUNCTION or MODULE:FUNCTION, with =WEIGHT behind it if it is not 1."""
     start: str | None = None
-    """Policy to start from, which stays as the reference; default the study's sampling policy."""
+    """Policy to start from; default the study's sampling policy."""
+    reference: str | None = None
+    """Policy that the KL is measured from; default the SFT policy that the start comes from, however many rounds ago
+    (without one, the first of its line)."""
     name: str | None = None
     """Name of the new policy; default the run folder's."""
     iterations: int = 12
@@ -189,18 +193,24 @@ def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
     study, name = open_study(store, config.study), config.name or run.folder.name
     if not config.resume:
         check_free(run.folder)
+        if config.sample_next:
+            check_promotes(study)
         for policy in (name, *(snapshot_name(name, step) for step in config.snapshot_steps())):
             check_name(store, policy)
     start = starting_policy(config, store, study, base, run)
     prompts = store.prompts.all("train", study.id)
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no training prompts; import some with `labeler import prompts`.")
-    trainer = PpoTrainer(config, base, start, run)  # refuses a wrong adapter, before anything is written
+    reference = reference_policy(config, store, start, run)
+    trainer = PpoTrainer(config, base, start, run, reference)  # refuses a wrong adapter, before anything is written
     if config.resume:
         trainer.resume()
     else:
+        if trainer.reward:
+            check_accuracy(study, trainer.reward.card.get("heldout_accuracy"))
         judge = {"judged_by": str(config.reward.resolve())} if config.reward else {}
-        run.start("ppo", config, base, study=study.id, parent=start.id, prompts=len(prompts), **judge)
+        facts = {"parent": start.id, "reference": reference.id, "prompts": len(prompts), **judge}
+        run.start("ppo", config, base, study=study.id, **facts)
     return finish(config, store, study, start, trainer, *train(trainer, prompts, run))
 
 
@@ -252,3 +262,10 @@ def starting_policy(config: Ppo, store: Store, study: Study, base: Base, run: Ru
     if config.resume:
         return store.policies.get(run.config()["parent"])
     return store.policies.get(config.start) if config.start else sampling_policies(store, study, base)[-1]
+
+
+def reference_policy(config: Ppo, store: Store, start: Policy, run: Run) -> Policy:
+    """The policy that the KL is measured from; a resumed run's is the one that it was started with."""
+    if config.resume:
+        return store.policies.get(run.config().get("reference", start.id))
+    return store.policies.get(config.reference) if config.reference else store.policies.anchor(start)

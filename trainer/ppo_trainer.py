@@ -41,18 +41,23 @@ Metrics = dict[str, Any]
 class PpoTrainer:
     """`done`: iterations so far; everything else follows from it, the options and the state of the learner."""
 
-    def __init__(self, config: "Ppo", base: Base, start: Policy, run: Run) -> None:
+    def __init__(
+        self, config: "Ppo", base: Base, start: Policy, run: Run, reference: Policy | None = None
+    ) -> None:  # fmt: skip
+        """`reference`: by default the start."""
         self.config, self.run, self.done = config, run, 0
         torch.manual_seed(config.seed)
         budgets = ppo_budgets(config, base)
         self.sampled_at_once = budgets.sampled
         self.functions = [RewardFunction.load(name) for name in config.functions]
         self.roles = roles = Roles(base)
-        self.reference = load_policy(roles, start)
-        if self.reference == "base":
+        begun = load_policy(roles, start)
+        if begun == "base":
             roles.add("policy", lora_config(base, config.rank, 2 * config.rank))
         else:
-            roles.copy(self.reference, "policy")
+            roles.copy(begun, "policy")
+        self.reference = load_policy(roles, reference or start)
+        self.is_copy = self.reference == begun
         self.reward: Scorer | None = None
         if config.reward:
             self.reward = checked_reward(roles, config.reward, budgets.passes, config.pessimism)
@@ -192,7 +197,7 @@ class PpoTrainer:
     def check(self, ratio: float, rollout: Rollout) -> None:
         """Before the very first update. Raises RatioOff."""
         if self.done == 0:
-            check_first(ratio, rollout, self.roles.base)
+            check_first(ratio, rollout, self.roles.base, self.is_copy)
 
     def measure(self, clock: list[float], answers: Answers) -> Metrics:
         """What the iteration cost: seconds a phase, tokens a second, padding, peak memory, halved budgets."""

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from preferences.cli import open_store
 from preferences.errors import RankloopError
+from preferences.records import Policy
 from preferences.run_files import METRICS
 from preferences.store import Store
 from trainer import ppo_html, ppo_plots, report_html, report_plots
@@ -119,17 +120,29 @@ def ppo_report(config: Report, run: Run) -> Document:
         raise RankloopError(
             f"Study {study.name!r} has fewer than two held-out prompts; import more with `labeler import prompts`."
         )
-    start = store.policies.get(document["parent"])
+    start = store.policies.get(document.get("reference", document["parent"]))
     people = people_of(store, study, start, config.include_simulated)
     with device_lock(default_device_name()):
         base = load_base(document["base"]["base"], document["base"]["quantization"])
         found = ppo_document(PpoMaterial(run, options, start, base, config.token_budget), prompts, people)
+    notes = went_on(store.policies.get(document["parent"]), start)
     return found | {
         **about(run, document),
+        "notes": [*document.get("notes", []), *notes],
         "seed": options.seed,
         "hashes": hashes(run, document, options),
         "start": start.name,
     }
+
+
+def went_on(parent: Policy, reference: Policy) -> list[str]:
+    """What a later round's report must say about its start."""
+    if parent == reference:
+        return []
+    return [
+        f"The run went on from {parent.name}; all of this is against its reference, {reference.name}, which is called the "
+        "start here, as in the rounds before."
+    ]
 
 
 def reward_report(config: Report, run: Run) -> dict[str, Any]:

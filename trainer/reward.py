@@ -12,6 +12,7 @@ import numpy as np
 
 from preferences.errors import RankloopError
 from preferences.records import Study
+from preferences.rounds import check_rankings
 from preferences.store import Store
 from trainer.budget import PASSES
 from trainer.calibration import fit_temperature
@@ -137,6 +138,8 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
     if going_on:
         config = resumed(config, "reward")
     study = open_study(store, config.study)
+    if not going_on:
+        check_rankings(store, study, config.include_simulated)
     config = replace(config, token_budget=config.token_budget or reward_budget(config, base, study.k))
     ranked, notes = learnable(config, store, study, base)
     digest = data_hash(ranked)
@@ -156,10 +159,11 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
     }  # fmt: skip
     held = [r for r in load_ranked(store, study, base, "heldout", config.include_simulated) if r.pairs]
     model, scores = assembled(config, trainers, judged, card)
-    found = heldout_accuracy(model, held, config.passes)
+    found, dealt = heldout_accuracy(model, held, config.passes)
     provenance = {"heldout_accuracy": found, "versions": run.config()["versions"]}
     save(model, run.adapter, provenance | temperature(model, validation, config.passes))
     write_recheck(run.adapter, model, held or ranked, config.passes)
+    keep_scores(store, run.adapter, held, dealt)
     facts = {
         "train_accuracy": accuracy(judged, split_like(scores, judged)).value, "heldout_accuracy": found, **units(model)
     }  # fmt: skip
@@ -267,13 +271,25 @@ def assembled(
     return Ensemble(trainers[0].roles, tuple(members), {**card, "recheck": True}), np.mean(found, 0).tolist()
 
 
-def heldout_accuracy(model: Scorer, held: Sequence[Ranked], token_budget: int) -> dict[str, Any] | None:
-    """With its interval, as the adapter's card keeps it; None without held-out rankings."""
+def heldout_accuracy(
+    model: Scorer, held: Sequence[Ranked], token_budget: int
+) -> tuple[dict[str, Any] | None, list[list[float]]]:
+    """With its interval, as the adapter's card keeps it (None without held-out rankings), and each comparison's scores."""
     if not held:
-        return None
+        return None, []
     examples, rows = distinct(held)
     scores = model.score_all(examples, token_budget)
-    return accuracy(held, [[scores[i] for i in row] for row in rows]).as_dict()
+    dealt = [[scores[i] for i in row] for row in rows]
+    return accuracy(held, dealt).as_dict(), dealt
+
+
+def keep_scores(store: Store, adapter: Path, held: Sequence[Ranked], dealt: Sequence[Sequence[float]]) -> None:
+    """What the model says of ranked held-out answers: the accuracy that pages show day by day begins with it."""
+    items = {one.id: one.items for one in store.comparisons.get_many([r.ident for r in held])}
+    scores = {
+        item: score for r, of in zip(held, dealt, strict=True) for item, score in zip(items[r.ident], of, strict=True)
+    }
+    store.scores.add(str(adapter.resolve()), scores)
 
 
 def temperature(model: Scorer, validation: Sequence[Ranked], token_budget: int) -> dict[str, float]:

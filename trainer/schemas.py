@@ -11,23 +11,38 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
+from trainer.check import Check
+from trainer.evaluate import EvaluatePolicy
 from trainer.models import default_device, default_quantization
 from trainer.ppo import Ppo
+from trainer.report import Report
 from trainer.reward import Reward
 from trainer.sft import Sft
 from trainer.stage import Stage
 
-OFFERED: dict[str, type[Stage]] = {"sft": Sft, "reward": Reward, "ppo": Ppo}
-# Decided by the worker or the page; `functions` would run any Python file on the worker's machine.
-WITHHELD = ("db", "json", "out", "resume", "functions", "name")
+OFFERED: dict[str, type[Stage | Report]] = {
+    "sft": Sft, "reward": Reward, "ppo": Ppo, "evaluate": EvaluatePolicy, "report": Report, "check": Check,
+}  # fmt: skip
+# Decided by the worker or the page; `functions` would run any Python file on the worker's machine. The command line alone
+# compares several at once (`also`, `others`).
+WITHHELD = ("db", "json", "out", "resume", "functions", "name", "also", "others")
 # Asked for first; the others have defaults that rarely need another value.
 MAIN = {
     "sft": ("study", "demonstrations", "epochs", "lr", "rank"),
     "reward": ("study", "include_simulated", "members", "epochs", "lr", "batch"),
     "ppo": ("study", "reward", "start", "iterations", "episodes", "beta", "lr", "max_new_tokens"),
+    "evaluate": ("study", "adapter", "against", "reward", "prompts", "max_new_tokens"),
+    "report": ("run", "prompts", "include_simulated"),
+    "check": ("study", "reward", "policy", "against", "each"),
 }
+# Where the browser's default is another one: a policy that was trained from there answers prompts only once somebody promotes
+# it, and whoever evaluates one from there wants people to compare it.
+DEFAULTS = {"sample_next": False, "queue": True}
 # What the page offers to choose from.
-FORMATS = {"study": "study", "reward": "reward-model", "start": "policy"}
+FORMATS = {
+    "study": "study", "reward": "reward-model", "start": "policy", "reference": "policy", "policy": "policy",
+    "against": "policy", "adapter": "adapter", "run": "run",
+}  # fmt: skip
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", Path: "string", NoneType: "null"}
 
 
@@ -46,10 +61,10 @@ def about(model: str, quantize: str | None, study: str | None, runs: Path) -> di
     }
 
 
-def schema(name: str, kind: type[Stage], own: dict[str, Any]) -> dict[str, Any]:
+def schema(name: str, kind: type[Stage | Report], own: dict[str, Any]) -> dict[str, Any]:
     """The options of a stage that may be launched from the browser. `own`: the worker's, as defaults.
 
-    A policy that was trained from there answers prompts only once somebody promotes it.
+    `makes_run`: whether it writes a folder of its own, which is given a name.
     """
     hints, docs = get_type_hints(kind), field_docs(kind)
     properties, required = {}, []
@@ -60,10 +75,8 @@ def schema(name: str, kind: type[Stage], own: dict[str, Any]) -> dict[str, Any]:
         if field.default is MISSING:
             required.append(field.name)
         else:
-            default = own.get(field.name, field.default)
+            default = DEFAULTS.get(field.name, own.get(field.name, field.default))
             property_["default"] = str(default) if isinstance(default, Path) else default
-        if field.name == "sample_next":
-            property_["default"] = False
         if field.name in FORMATS:
             property_["format"] = FORMATS[field.name]
         if field.name in MAIN[name]:
@@ -76,6 +89,7 @@ def schema(name: str, kind: type[Stage], own: dict[str, Any]) -> dict[str, Any]:
         "properties": properties,
         "required": required,
         "additionalProperties": False,
+        "makes_run": any(field.name == "resume" for field in fields(kind)),
     }
 
 

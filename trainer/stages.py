@@ -27,7 +27,9 @@ WORK: dict[type[Stage], Any] = {
     EvaluateReward: evaluate_reward,
     EvaluatePolicy: evaluate_policy,
 }
-BY_NAME: dict[str, type[Stage]] = {"sft": Sft, "sample": Select, "reward": Reward, "ppo": Ppo, "check": Check}
+BY_NAME: dict[str, type[Stage]] = {
+    "sft": Sft, "sample": Select, "reward": Reward, "ppo": Ppo, "evaluate": EvaluatePolicy, "check": Check,
+}  # fmt: skip
 
 
 def run(stage: Stage) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def run(stage: Stage) -> dict[str, Any]:
 
 
 def execute(stage: Stage, store: Store | None, base: Base, job: Job | None = None) -> dict[str, Any]:
-    """Run one command on an open store and a loaded base; sampling notes in its `job`, if it is one, how far it is."""
+    """Run one command on an open store and a loaded base; what samples notes in its `job`, if it is one, how far it is."""
     more = {"job": job} if job and isinstance(stage, SampleStage) else {}
     try:
         result: dict[str, Any] = WORK[type(stage)](stage, store, base, **more)

@@ -21,6 +21,7 @@ from preferences.disk import Disk
 from preferences.records import Study, random_id
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT, PLAN
+from trainer.freshness import Freshness
 from trainer.jobs import do_job, do_plan, held
 from trainer.own_prompts import answer_own_prompt
 from trainer.policies import sampling_policies
@@ -71,8 +72,8 @@ def work(config: Worker) -> dict[str, Any]:
 
 
 def loop(config: Worker, store: Store, name: str, done: dict[str, int]) -> None:
-    """Jobs first, then the queue, then a rest."""
-    disk = Disk(store.path.resolve().parent)
+    """Jobs first, then the queue, then what pages show of the reward model, then a rest."""
+    disk, freshness = Disk(store.path.resolve().parent), Freshness()
     ready: Ready | None = None
     while True:
         wait_for_room(disk, config)
@@ -100,6 +101,12 @@ def loop(config: Worker, store: Store, name: str, done: dict[str, int]) -> None:
             done["sampled"] += made
             if made:
                 continue
+        reward, answers = freshness.unscored(store, study)
+        if answers:
+            ready = None
+            with device_lock(default_device_name()):
+                freshness.refresh(store, open_base(config), reward, answers, config.at_once)
+            continue
         if config.once:
             return
         time.sleep(config.poll)

@@ -12,6 +12,7 @@ from preferences.cli import DEFAULT_DB, open_store, print_json, say
 from preferences.errors import BadRecord
 from preferences.exchange.importing import import_prompts
 from preferences.records import Study as StudyRecord
+from preferences.rounds import choose_policies
 from preferences.store import Store
 
 Mode = Literal["ranking", "best-worst", "pairwise"]
@@ -51,7 +52,7 @@ class Policies(OfStudy):
         """Every name is looked up before anything changes."""
         store, study = self.opened()
         if self.names:
-            store.studies.set_sampling_policies(study, [store.policies.get(name) for name in self.names])
+            choose_policies(store, study, [store.policies.get(name) for name in self.names])
         document = study_json(store, study)
         self.say(document, f"{study.name} is answered by {', '.join(document['policies']) or 'no policy'}.")
 
@@ -68,7 +69,7 @@ class Asked:
     plan: tuple[str, ...] = ()
     """Settings of the plan as name=value: labels_train, shared, labels_shared, labels_heldout, adjudicate, repeats,
     repeat_gap, qualification, gold_pass, gold, quota, quota_day, seed, strengths, rating, own_prompts, content_warnings,
-    on_erase, retention_days."""
+    on_erase, retention_days, and the gates of its rounds: min_rankings, min_accuracy, min_win_rate."""
     flags: tuple[str, ...] | None = None
     """Names of the flags that a response can get (default: those of the board)."""
     guidelines: Path | None = None
@@ -107,7 +108,7 @@ class Asked:
         if "consent" in texts:
             store.studies.set_consent(study, texts["consent"])
         if policies:
-            store.studies.set_sampling_policies(study, policies)
+            choose_policies(store, study, policies)
         if self.prompts:
             import_prompts(store, study, self.prompts, self.heldout)
 

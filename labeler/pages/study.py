@@ -16,6 +16,7 @@ from labeler.pages.header import Header
 from labeler.proxy import address_outside
 from preferences.errors import RankloopError
 from preferences.records import ROLES, Study
+from preferences.rounds import choose_policies
 from preferences.store import Store
 from preferences.tables.studies import MODES
 
@@ -140,7 +141,7 @@ def save_study(
                 store.studies.set_consent(study, consent or "", account.id)
             wanted = [store.policies.get(policy) for policy in policies or []]
             if wanted and wanted != store.studies.sampling_policies(study):
-                store.studies.set_sampling_policies(study, wanted, account.id)
+                choose_policies(store, study, wanted, account.id)
             people = [store.annotators.get(annotator) for annotator in limited or []]
             store.studies.set_annotators(study, people, account.id)
             added = store.studies.add_prompts(study, store.prompts.add(prompts_in(prompts or ""), HELDOUT))

@@ -4,6 +4,7 @@
 const POLL_MS = 2000;
 const KEPT = "rankloop-training";
 const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "stopped" };
+const STAGES = { sft: "Fine-tune (SFT)", reward: "Reward model", ppo: "PPO", evaluate: "Blind evaluation", report: "Report", check: "Checks" };
 const ENDED = { "sampling policies": "chosen", "policy promoted": "promoted", "policy rolled back": "rolled back" };
 
 class TrainingPage {
@@ -114,21 +115,21 @@ class TrainingPage {
       this.stage = name;
       this.keep();
       this.drawForm();
-    } }, { sft: "Fine-tune (SFT)", reward: "Reward model", ppo: "PPO" }[name] ?? name)));
+    } }, STAGES[name] ?? name)));
     const schema = stages[this.stage];
     if (!schema) return this.form.replaceChildren(make("p", {}, "What can be trained is shown once a worker has said what it can do."));
     this.fields = new SchemaForm(schema, choices, this.kept[this.stage], () => this.keep());
     const typed = this.name && this.name.value !== this.name.defaultValue && this.named === this.stage ? this.name.value : null;
     this.named = this.stage;
-    this.name = make("input", { id: "tr-run", type: "text", value: names[this.stage], maxlength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", required: true, autocomplete: "off", spellcheck: "false" });
+    this.makesRun = schema.makes_run !== false;
+    this.name = make("input", { id: "tr-run", type: "text", value: names[this.stage] ?? "", maxlength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", required: true, autocomplete: "off", spellcheck: "false" });
     if (typed) this.name.value = typed;
     this.card = make("input", { id: "tr-vram", type: "number", min: "0.1", step: "any", value: this.vram ? this.vram.toFixed(2) : 24 });
-    return this.form.replaceChildren(make("p", { class: "tr-about" }, schema.description),
-      make("div", { class: "tr-fields" }, make("div", { class: "tr-field" }, make("label", { for: "tr-run" }, "name of the run"), this.name, make("small", {}, "Of its folder and its policy.")),
-        make("div", { class: "tr-field" }, make("label", { for: "tr-vram" }, "GiB of the card"), this.card, make("small", {}, "For the memory plan."))),
-      this.fields.root,
-      make("div", { class: "tr-acts" }, make("button", { type: "button", class: "tr-primary", onclick: () => this.launch() }, "Launch"),
-        make("button", { type: "button", onclick: () => this.plan() }, "Memory plan"),
+    const ofRun = !this.makesRun ? [] : [make("div", { class: "tr-fields" }, make("div", { class: "tr-field" }, make("label", { for: "tr-run" }, "name of the run"), this.name, make("small", {}, "Of its folder and its policy.")),
+        make("div", { class: "tr-field" }, make("label", { for: "tr-vram" }, "GiB of the card"), this.card, make("small", {}, "For the memory plan.")))];
+    const plan = !this.makesRun ? [] : [make("button", { type: "button", onclick: () => this.plan() }, "Memory plan")];
+    return this.form.replaceChildren(make("p", { class: "tr-about" }, schema.description), ...ofRun, this.fields.root,
+      make("div", { class: "tr-acts" }, make("button", { type: "button", class: "tr-primary", onclick: () => this.launch() }, "Launch"), ...plan,
         make("button", { type: "button", onclick: () => this.forget() }, "Back to the defaults")));
   }
 
@@ -145,8 +146,9 @@ class TrainingPage {
   }
 
   wanted() {
-    if (!this.name.reportValidity() || !this.card.reportValidity() || !this.fields.valid()) return null;
-    return { stage: this.stage, run: this.name.value, options: this.fields.values() };
+    if (this.makesRun && (!this.name.reportValidity() || !this.card.reportValidity())) return null;
+    if (!this.fields.valid()) return null;
+    return { stage: this.stage, run: this.makesRun ? this.name.value : "", options: this.fields.values() };
   }
 
   async launch() {
@@ -154,7 +156,7 @@ class TrainingPage {
     const made = body && (await this.ask("/api/training/jobs", body));
     if (!made) return;
     this.name.value = this.name.defaultValue;
-    this.say(`${body.run} is in the queue.`);
+    this.say(`${body.run || STAGES[body.stage]} is in the queue.`);
     location.hash = `job=${made.job}`;
     await this.look();
   }
@@ -225,6 +227,7 @@ class TrainingPage {
     if (job.finished) parts.push(make("p", {}, `${job.kind}, launched ${whenText(job.created)}${by}${spent}.`));
     else parts.push(make("p", {}, `${job.kind}, launched ${whenText(job.created)}${by}.`, this.progressOf(job)));
     if (job.error) parts.push(make("p", { class: "tr-bad" }, job.error));
+    if (job.report) parts.push(make("p", {}, make("a", { href: at(`/api/policies/${encodeURIComponent(job.report)}/report`), target: "_blank", rel: "noopener" }, "The report of the run")));
     if (job.plan) parts.push(this.drawPlan(job));
     if (job.facts.length) parts.push(make("dl", { class: "tr-facts" }, ...job.facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))));
     if (job.plots.length) parts.push(make("div", { class: "tr-plots" }, ...job.plots.map(drawPlot)));
@@ -295,6 +298,7 @@ class TrainingPage {
     const reason = make("input", { id: "tr-reason", type: "text", maxlength: 2000, autocomplete: "off" });
     const refusal = make("small", { id: "tr-refusal" });
     const now = make("p", {});
+    const gates = make("p", {});
     const history = make("div", {});
     const promote = make("button", { type: "button", class: "tr-primary", onclick: () => this.set("/api/promotions", { study: study.value, policy: policy.value, reason: reason.value }) }, "Promote");
     const back = make("button", { type: "button", onclick: () => this.set("/api/promotions/back", { study: study.value, reason: reason.value }) }, "Roll back");
@@ -306,6 +310,7 @@ class TrainingPage {
     const show = () => {
       const one = studies.find((other) => other.id === study.value);
       now.replaceChildren("Now answers: ", make("b", {}, one.answers.join(", ") || "the worker's base model"), ".");
+      gates.textContent = one.gates.length ? `Gates of this study: ${one.gates.join("; ")}.` : "";
       back.disabled = !one.back.length;
       back.textContent = one.back.length ? `Roll back to ${one.back.join(", ")}` : "Roll back";
       const rows = one.history.map((event) => make("tr", {}, make("td", {}, whenText(event.at)), make("td", {}, ENDED[event.kind]), make("td", {}, event.policies.join(", ")), make("td", {}, event.by || "a program"), make("td", {}, event.reason)));
@@ -318,7 +323,7 @@ class TrainingPage {
     show();
     showRefusal();
     return this.promotions.replaceChildren(make("p", {}, "Rankings and comparisons of earlier policies stay as they are; what waits of them is asked last."),
-      make("div", { class: "tr-fields" }, field("study", study), field("policy", policy, refusal), field("why (kept in the log)", reason)), now, make("div", { class: "tr-acts" }, promote, back), history);
+      make("div", { class: "tr-fields" }, field("study", study), field("policy", policy, refusal), field("why (kept in the log)", reason)), now, gates, make("div", { class: "tr-acts" }, promote, back), history);
   }
 
   async set(path, body) {

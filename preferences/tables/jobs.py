@@ -81,10 +81,10 @@ class Jobs(Table):
         return self.get(row["id"])
 
     def beat(self, job: Job, progress: dict[str, Any] | None = None) -> bool:
-        """The job is alive and this far (None: as far as before); whether it still is this worker's."""
+        """The job is alive, and `progress` is new of what is known of it; whether it still is this worker's."""
         with self.store.write() as db:
             sql = f"UPDATE jobs SET heartbeat = ?, progress = coalesce(?, progress) {MINE}"
-            made = None if progress is None else json.dumps(progress)
+            made = json.dumps({**self.get(job.id).progress, **progress}) if progress else None
             return bool(db.execute(sql, [self.store.clock(), made, job.id, job.worker]).rowcount)
 
     def hold(self, job: Job, progress: dict[str, Any] | None = None) -> None:

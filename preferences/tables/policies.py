@@ -32,6 +32,12 @@ class Policies(Table):
             raise UnknownName(f"There is no policy {name!r} (there are: {names}).")
         return policy
 
+    def anchor(self, policy: Policy) -> Policy:
+        """The SFT policy that it comes from, however many rounds ago; without one, the first of its line. May be itself."""
+        while policy.kind != "sft" and policy.parent:
+            policy = self.get(policy.parent)
+        return policy
+
     def all(self) -> list[Policy]:
         """Every policy, oldest first."""
         return [from_row(Policy, row) for row in self.rows("SELECT * FROM policies ORDER BY created, name")]

@@ -39,6 +39,16 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
 
 
+def open_tab(page: Page, name: str) -> None:
+    """A tab of Gradio's: those that find no room in the window are in a menu."""
+    page.get_by_role("tab").first.wait_for()
+    tab = page.get_by_role("tab", name=name)
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").click()
+        tab = page.locator(".overflow-dropdown button", has_text=name)
+    tab.click()
+
+
 class Labeler:
     """`labeler serve` on a database with comparisons of every size; it can be stopped and started again."""
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from labeler.care import invite
 from labeler.languages import LANGUAGES, strings
-from tests.labeler.browser import Labeler, Seat, labeler
+from tests.labeler.browser import Labeler, Seat, labeler, open_tab
 from tests.labeler.conftest import add_urgent
 from tests.labeler.trained import show_training
 from tests.preferences.make import add_checks, add_duel
@@ -160,16 +160,6 @@ def owner_pages(page: Page, url: str) -> Iterator[tuple[str, list[Any]]]:
     page.goto(f"{url}/ops/")
     page.wait_for_selector("td", state="attached")
     yield "administration", violations(page)
-
-
-def open_tab(page: Page, name: str) -> None:
-    """A tab of Gradio's: those that find no room in the window are in a menu."""
-    page.get_by_role("tab").first.wait_for()
-    tab = page.get_by_role("tab", name=name)
-    if not tab.is_visible():
-        page.locator(".overflow-menu > button").click()
-        tab = page.locator(".overflow-dropdown button", has_text=name)
-    tab.click()
 
 
 def guest_pages(page: Page, url: str, link: str) -> Iterator[tuple[str, list[Any]]]:

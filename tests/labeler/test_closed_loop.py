@@ -1,6 +1,7 @@
-"""The whole loop in a browser, on a tiny model: rank, reward, PPO, promote; the next comparison is the new policy's."""
+"""The whole loop in a browser, on a tiny model: rank, reward, PPO, compare blind, promote, and on with the new policy."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,14 +15,16 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import Browser, Page, expect
 
+from preferences.records import Policy
 from preferences.store import Store
 from tests.conftest import PLAIN, ROOT
-from tests.labeler.browser import PATIENCE_MS, Labeler, Seat
+from tests.labeler.browser import PATIENCE_MS, Labeler, Seat, open_tab
 from tests.labeler.conftest import PASSWORD, add_account
 from tests.tiny import DATA, save_tiny_llama
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 RANKED = 4
+PROMPTS, HELDOUT = 12, 4
 
 
 class Loop:
@@ -32,9 +35,10 @@ class Loop:
         self.model, self.log = save_tiny_llama(folder / "llama"), folder / "worker.log"
         self.store: Store = self.labeler.store
         study = self.store.studies.create("main", k=2, plan=PLAIN)
-        lines = (DATA / "round_prompts.jsonl").read_text().splitlines()[:12]
-        prompts = self.store.prompts.add([{"messages": json.loads(line)["messages"]} for line in lines], heldout=0.0)
-        self.store.studies.add_prompts(study, prompts)
+        lines = (DATA / "round_prompts.jsonl").read_text().splitlines()[: PROMPTS + HELDOUT]
+        asked = [{"messages": json.loads(line)["messages"]} for line in lines]
+        for part, share in ((asked[:PROMPTS], 0.0), (asked[PROMPTS:], 1.0)):
+            self.store.studies.add_prompts(study, self.store.prompts.add(part, heldout=share))
         self.labeler.start()
         self.worker = self.start_worker()
 
@@ -78,9 +82,10 @@ def launch(page: Page, stage: str, run: str, **values: str) -> None:
             field.select_option(label=value)
         else:
             field.fill(value)
-    page.get_by_label("name of the run").fill(run)
+    if run:
+        page.get_by_label("name of the run").fill(run)
     page.get_by_role("button", name="Launch").click()
-    expect(page.locator(".tr-said")).to_have_text(f"{run} is in the queue.")
+    expect(page.locator(".tr-said")).to_have_text(f"{run or stage} is in the queue.")
 
 
 def test_the_loop_is_driven_from_the_browser(loop: Loop, browser: Browser) -> None:
@@ -97,8 +102,11 @@ def test_the_loop_is_driven_from_the_browser(loop: Loop, browser: Browser) -> No
     new = store.policies.get("my-ppo")
     assert store.studies.sampling_policies(study) != [new] and not store.responses.of_policy(new.id)
 
-    # 3. It is promoted; then the next comparison is its, and the page does not say so.
-    page.get_by_label("policy").select_option(label="my-ppo (ppo)")
+    # 3. Its answers are queued among the others', ranked by somebody who is not told, and the win rate is seen.
+    compare_blind(loop, page, ann, new)
+
+    # 4. It is promoted; then the next comparison is its, and the page does not say so.
+    page.get_by_label("policy", exact=True).select_option(label="my-ppo (ppo)")
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("Now answers: my-ppo.")).to_be_visible()
     until(lambda: store.promotions.fresh(study, 4) == 4)
@@ -110,8 +118,8 @@ def test_the_loop_is_driven_from_the_browser(loop: Loop, browser: Browser) -> No
     rank_one(bea)
     assert bea.errors == bea.outside == []
 
-    # 4. Rankings of the old policy stay, and the lineage says what made the new one.
-    assert len([one for one in store.rankings.current() if one.annotator == ann.account.id]) == RANKED
+    # 5. Rankings of the old policy stay, and the lineage says what made the new one.
+    assert len([one for one in store.rankings.current() if one.annotator == ann.account.id]) >= RANKED + HELDOUT
     look_at_lineage(loop, page)
     for context in (ann.context, bea.context, page.context):
         context.close()
@@ -147,6 +155,31 @@ def train(loop: Loop, page: Page) -> None:
     assert {job.status for job in loop.store.jobs.all()} == {"done"}
     page.get_by_role("link", name="my-reward").click()
     expect(page.locator("figure[data-title=Accuracy]")).to_be_visible()
+
+
+def compare_blind(loop: Loop, page: Page, ann: Seat, new: Policy) -> None:
+    """Launched on the Training page, ranked on the board, seen on the page of studies."""
+    store, study = loop.store, loop.store.studies.get("main")
+    page.goto(f"{loop.labeler.url}/study/training")
+    launch(page, "Blind evaluation", "", adapter="my-ppo (ppo)", max_new_tokens="6")
+    expect(page.locator(".tr-job h2")).to_contain_text("done")
+    expect(page.locator(".tr-facts")).to_contain_text("Queued for people")
+    blind = {one.id for one in store.comparisons.all(study.id) if one.origin == "blind"}
+    assert blind and {one.prompt for one in store.comparisons.get_many(list(blind))} <= {
+        prompt.id for prompt in store.prompts.all("heldout")
+    }
+    while waiting := blind - {one.comparison for one in store.rankings.current(study.id)}:
+        if store.queue.all_held(ann.account)[0].comparison in waiting:
+            html = ann.page.content()
+            assert new.id not in html and "my-ppo" not in html
+        rank_one(ann)
+    page.goto(f"{loop.labeler.url}/study/")
+    open_tab(page, "Blind evaluation")
+    page.get_by_role("button", name="Compare the policies").click()
+    expect(page.get_by_label("What people say")).to_have_value(re.compile("^Whether my-ppo is better than .* is open"))
+    row = page.get_by_role("row").filter(has_text="my-ppo").filter(visible=True).first
+    expect(row).to_contain_text(re.compile(r"0\.\d+.*0\.\d+"))
+    page.goto(f"{loop.labeler.url}/study/training")
 
 
 def look_at_lineage(loop: Loop, page: Page) -> None:

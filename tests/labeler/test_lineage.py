@@ -44,6 +44,7 @@ def test_the_graph_says_what_made_what(store: Store, study: Study, loop: dict[st
     )
     assert nodes[loop["demonstrations"]]["name"] == "300 demonstrations"
     assert (ppo["answers"], ppo["missing"], ppo["command"][:2]) == (["main"], False, ["trainer", "ppo"])
+    assert ["Reference of its KL", "sft-1"] in ppo["facts"]
     assert ["Training loss", "0.25"] in ppo["facts"] and ppo["config"] == {"out": ppo["config"]["out"], "lr": 1e-4}
 
 

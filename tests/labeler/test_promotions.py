@@ -39,6 +39,19 @@ def test_a_policy_is_promoted_and_rolled_back(store: Store, study: Study, tmp_pa
     assert kinds == ["sampling policies", "policy promoted", "policy rolled back"]
 
 
+def test_a_study_s_gate_asks_for_a_blind_win(store: Store, study: Study, tmp_path: Path, rita: TestClient) -> None:
+    new = policy_at(store, "new", tmp_path)
+    store.studies.edit(study, plan={"min_win_rate": 0.5})
+    refused = rita.post("/api/promotions", json={"study": study.id, "policy": new.id})
+    assert (refused.status_code, refused.json()["code"]) == (409, "gate_closed")
+    assert "Nobody has ranked answers of new" in refused.json()["error"]
+    assert new not in store.studies.sampling_policies(study)
+    (shown,) = rita.get("/api/promotions").json()["studies"]
+    assert shown["gates"] == ["a blind win rate above 50%, with its whole interval, before a promotion"]
+    store.studies.edit(study, plan={"min_win_rate": 0.0})
+    assert rita.post("/api/promotions", json={"study": study.id, "policy": new.id}).status_code == 200
+
+
 def test_what_cannot_answer_says_why(store: Store, study: Study, tmp_path: Path, rita: TestClient) -> None:
     lost = policy_at(store, "lost", tmp_path)
     (tmp_path / "lost" / "adapter_model.safetensors").unlink()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from preferences.records import Annotator, Comparison
+from preferences.records import Annotator, Comparison, Policy
 from preferences.store import Store
 from preferences.tables.rankings import Answer
 from tests.conftest import PLAIN
 from tests.labeler.test_main import Run, refused, run  # noqa: F401
-from tests.preferences.make import add_annotator
+from tests.preferences.make import add_annotator, add_duel
 
 WHAT = [{"role": "user", "content": "Which is the larger number, two or three?"}]
 
@@ -83,6 +83,18 @@ def test_what_is_wrong_is_told_at_once_and_changes_nothing(run: Run, db: Path, t
     assert run("study", "create", "main", "--db", db)[0] == 0
     refused(run("study", "create", "main", "--db", db), "already")
     refused(run("study", "edit", "absent", "--db", db), "no study")
+
+
+def test_a_policy_answers_only_once_the_gate_lets_it(run: Run, store: Store) -> None:  # noqa: F811
+    for policy in (Policy("sft", "sft", "sft"), Policy("ppo", "ppo", "ppo", parent="sft")):
+        store.policies.add(policy)
+    study = store.studies.create("gated", k=2, plan={"min_win_rate": 0.5})
+    for command in (("policies", "--study", "gated", "ppo"), ("edit", "gated", "--policies", "ppo")):
+        refused(run("study", *command, "--db", store.path), "Nobody has ranked answers of ppo and sft blind")
+    assert store.studies.sampling_policies(study) == []
+    add_duel(store, study, [1] * 9 + [0])
+    assert run("study", "edit", "gated", "--policies", "ppo", "--db", store.path)[0] == 0
+    assert [policy.name for policy in store.studies.sampling_policies(study)] == ["ppo"]
 
 
 def test_exclusion_hours_and_older_guidelines(

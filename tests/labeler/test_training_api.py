@@ -12,7 +12,7 @@ from preferences.records import Policy, Study
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
 from tests.labeler.conftest import Clock, add_account
-from tests.labeler.trained import STAGES, begin, publish
+from tests.labeler.trained import STAGES, add_loop, begin, publish
 
 
 @pytest.fixture
@@ -86,9 +86,50 @@ def test_a_run_is_launched_with_all_its_options_on_record(
     assert (whole["by"], whole["options"]["reward"], whole["plots"], whole["log"]) == ("rita", adapter, [], [])
 
 
+def test_a_policy_is_evaluated_and_a_run_reported_without_a_name_of_their_own(
+    store: Store, study: Study, runs: Path, rita: TestClient
+) -> None:
+    add_loop(store, study, runs, {"annotator-1": 20})
+    launch(rita, "ppo-2", reward=str(runs / "reward-1" / "adapter"))
+    choices = rita.get("/api/training").json()["choices"]
+    coming = {"value": str(runs / "ppo-2" / "adapter"), "name": "ppo-2 (once it is trained)"}
+    assert choices["adapter"] == [coming, {"value": str(runs / "ppo-1" / "adapter"), "name": "ppo-1 (ppo)"}]
+    assert [one["name"] for one in choices["run"]] == ["ppo-2 (once it is trained)", "ppo-1 (ppo)", "reward-1 (reward)"]
+    evaluated = launch(rita, "", "evaluate", adapter=coming["value"]).json()["job"]
+    reported = launch(rita, "", "report", run=str(runs / "ppo-1")).json()["job"]
+    assert store.jobs.get(evaluated).spec == {"study": None, "queue": True, "adapter": coming["value"]}
+    assert store.jobs.get(reported).spec == {"run": str(runs / "ppo-1")}
+    rows = rita.get("/api/training/jobs").json()["jobs"]
+    assert [(row["run"], row["kind"]) for row in rows] == [("ppo-1", "report"), ("ppo-2", "evaluate"), ("ppo-2", "ppo")]
+
+    (runs / "ppo-1" / "report").mkdir()
+    (runs / "ppo-1" / "report" / "report.html").write_text("<p>Take it.</p>")
+    whole = rita.get(f"/api/training/jobs/{reported}").json()
+    assert whole["report"] == "p1" and "Take it" in rita.get(f"/api/policies/{whole['report']}/report").text
+
+
+def test_what_came_out_of_a_job_without_a_run(store: Store, study: Study, runs: Path, rita: TestClient) -> None:
+    add_loop(store, study, runs, {"annotator-1": 20})
+    ident = launch(rita, "", "evaluate", adapter=str(runs / "ppo-1" / "adapter")).json()["job"]
+    job = store.jobs.claim("box:1", 60)
+    assert job is not None
+    wins = {"value": 0.61, "low": 0.5, "high": 0.72, "n": 9}
+    recommended = {"name": "ppo-1@4", "iteration": 4, "reason": "The best."}
+    store.jobs.beat(job, {"result": {"queued": 9, "equal": 1, "win_rate": wins, "recommended": recommended}})
+    assert rita.get(f"/api/training/jobs/{ident}").json()["facts"] == [
+        ["Queued for people", "9"], ["Equal answers, which are ties", "1"],
+        ["Wins in the eyes of the reward", "0.610 (0.500 to 0.720)"], ["Recommended", "ppo-1@4. The best."],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("body", "status", "sentence"),
     [
+        ({"stage": "evaluate"}, 400, "'adapter' is needed"),
+        ({"stage": "evaluate", "options": {"adapter": "/etc"}}, 404, "no policy at /etc"),
+        ({"stage": "report", "options": {"run": "/etc"}}, 404, "no run at /etc"),
+        ({"stage": "check"}, 409, "knows no stage 'check'"),
+        ({"stage": "ppo"}, 400, "A run's name"),
         ({"stage": "ppo", "run": "../../etc"}, 400, "A run's name"),
         ({"stage": "ppo", "run": ".logs"}, 400, "A run's name"),
         ({"stage": "ppo", "run": "taken"}, 400, "already"),

@@ -36,6 +36,20 @@ STAGES: dict[str, Any] = {
             "sample_next": {"type": "boolean", "default": False, "description": "Answers from now on."},
         },
     },
+    "evaluate": {
+        "title": "evaluate", "description": "Queue answers blind.", "type": "object", "required": ["adapter"],
+        "additionalProperties": False, "makes_run": False,
+        "properties": {
+            "study": {"type": ["string", "null"], "default": None, "format": "study", "description": "A study.", "main": 0},
+            "adapter": {"type": "string", "format": "adapter", "description": "The policy.", "main": 1},
+            "queue": {"type": "boolean", "default": True, "description": "Queue the answers of all, mixed."},
+        },
+    },
+    "report": {
+        "title": "report", "description": "Write a report.", "type": "object", "required": ["run"],
+        "additionalProperties": False, "makes_run": False,
+        "properties": {"run": {"type": "string", "format": "run", "description": "Of which run.", "main": 0}},
+    },
 }  # fmt: skip
 PLANNED = {
     "fits": True, "total_gib": 3.2, "vram_gib": 24.0, "parts": {"weights": 2.0, "activations": 0.7, "reserve": 0.5},
@@ -113,7 +127,9 @@ def add_loop(store: Store, study: Study, runs: Path, who: dict[str, int]) -> dic
             "reward", folders["reward-1"], data_hash="abcd", comparisons=20, rankings=sum(who.values()), annotators=who,
             heldout_accuracy={"value": 0.71, "low": 0.6, "high": 0.8},
         ),
-        "ppo-1": document("ppo", folders["ppo-1"], policy="p1", parent="s1", judged_by=at["reward-1"], loss=0.25),
+        "ppo-1": document(
+            "ppo", folders["ppo-1"], policy="p1", parent="s1", reference="s1", judged_by=at["reward-1"], loss=0.25
+        ),
     }  # fmt: skip
     ids = {name: store.runs.note(str(folders[name]), note, study.id).id for name, note in notes.items()}
     return {
@@ -125,7 +141,8 @@ def add_loop(store: Store, study: Study, runs: Path, who: dict[str, int]) -> dic
 def show_training(store: Store, runs: Path) -> None:
     """Everything that the Training and Lineage pages can show: a worker, jobs in every state, a loop that has gone round."""
     publish(store, runs)
-    study = store.studies.set_status(store.studies.create("trained"), "paused")
+    gates = {"min_rankings": 200, "min_accuracy": 0.6, "min_win_rate": 0.5}
+    study = store.studies.set_status(store.studies.create("trained", plan=gates), "paused")
     add_loop(store, study, runs, {"annotator-1": 20, "annotator-2": 5})
     actor = store.annotators.all()[0].id if store.annotators.all() else ""
     for name, error in (("ppo-0", "lr must be above 0, not 0.0."), ("ppo-2", "")):
@@ -140,6 +157,13 @@ def show_training(store: Store, runs: Path) -> None:
     job = store.jobs.claim("box:1", 60)
     assert job is not None and job.id == planned.id
     store.jobs.beat(job, {"plan": PLANNED, "text": "tiny fits on 24 GiB.\n\nppo takes most, 3.2 GiB."})
+    store.jobs.finish(job)
+    store.jobs.launch("evaluate", {"adapter": str(runs / "ppo-1" / "adapter"), "queue": True}, actor)
+    job = store.jobs.claim("box:1", 60)
+    assert job is not None
+    wins = {"value": 0.66, "low": 0.55, "high": 0.76, "n": 40}
+    said = {"policy": "ppo-1", "against": "sft-1", "prompts": 40, "win_rate": wins, "queued": 38, "equal": 2}
+    store.jobs.beat(job, {"result": said})
     store.jobs.finish(job)
     store.jobs.launch("reward", {"out": str(runs / "reward-2"), "lr": 1e-3}, actor)
     store.promotions.promote(study, store.policies.get("sft-1"), actor, "The first that ends in time.")

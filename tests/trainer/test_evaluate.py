@@ -1,8 +1,10 @@
 """Numbers about a reward model and about a policy, against counts by hand."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -256,6 +258,32 @@ def test_fewer_prompts_and_another_opponent(store: Store, base: Base, adapters: 
     result = evaluate_policy(options_of(store, adapters, prompts=2, k=2, against="new"), store, base)
     assert (result["prompts"], result["against"]) == (2, "new")
     assert len(store.responses.of_policy("new")) == 2 * 2 * 2
+
+
+def test_every_round_is_held_against_the_sft_policy(
+    store: Store, base: Base, adapters: dict[str, Path], policies: tuple[Policy, Policy], tmp_path: Path
+) -> None:
+    """However many rounds ago that was."""
+    new, old = policies
+    later = tmp_path / "later"
+    shutil.copytree(adapters["new"], later)
+    at = str(later.resolve())
+    store.policies.add(Policy("later", "later", "ppo", base.id, "none", at, parent=new.id))
+    result = evaluate_policy(replace(options_of(store, adapters, k=2), adapter=later), store, base)
+    assert (result["policy"], result["against"]) == ("later", old.name)
+
+
+def test_a_job_queues_its_comparisons_once(
+    store: Store, study: Study, base: Base, adapters: dict[str, Path], policies: tuple[Policy, Policy]  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Also if its worker dies after that and another one takes it up."""
+    store.jobs.add("evaluate", {})
+    job = store.jobs.claim("w", 60)
+    assert job is not None
+    result = evaluate_policy(options_of(store, adapters, queue=True), store, base, job)
+    again = evaluate_policy(options_of(store, adapters, queue=True), store, base, store.jobs.get(job.id))
+    assert again == result == store.jobs.get(job.id).progress["result"]
+    assert len(store.comparisons.all(study.id)) == result["queued"] == 3
 
 
 def test_what_a_policy_cannot_be_evaluated_with(

@@ -158,6 +158,41 @@ def test_a_memory_plan_before_the_launch(store: Store, spec: dict[str, Any], wor
     assert store.jobs.get(wrong.id).error == "lr must be above 0, not 0.0."
 
 
+def test_a_policy_is_evaluated_blind_checked_and_reported_as_jobs(
+    store: Store, study: Study, spec: dict[str, Any], worker_options: dict[str, Any], tmp_path: Path
+) -> None:
+    add_prompts(store, study, 3, "heldout")
+    adapter = str((tmp_path / "ppo" / "adapter").resolve())
+    made = {
+        kind: store.jobs.add(kind, options)
+        for kind, options in {
+            "ppo": {**spec, "iterations": 1, "snapshots": 0},
+            "evaluate": {"adapter": adapter, "queue": True, "max_new_tokens": 6, "reward": spec["reward"]},
+            "report": {"run": spec["out"], "prompts": 2},
+            "check": {"reward": spec["reward"], "policy": "ppo", "each": 2},
+        }.items()
+    }
+    assert work(Worker(**worker_options))["jobs"] == 4
+    done = {kind: store.jobs.get(job.id) for kind, job in made.items()}
+    assert {kind: (job.status, job.error) for kind, job in done.items()} == dict.fromkeys(made, ("done", ""))
+    found = {kind: done[kind].progress["result"] for kind in ("evaluate", "report", "check")}
+    queued = [one for one in store.comparisons.all(study.id) if one.origin == "blind"]
+    assert found["evaluate"]["queued"] == len(queued) > 0 and found["evaluate"]["against"] == "sft"
+    assert Path(found["report"]["report"]).is_file() and found["report"]["recommended"]["reason"]
+    assert found["check"]["policy"] == "ppo" and sum(found["check"]["queued"].values()) > 0
+    for job in done.values():
+        assert Path(job.progress["log"]).is_file(), "the link to the log is kept whatever else becomes known"
+
+
+def test_sampling_keeps_the_link_to_its_log(store: Store, study: Study, worker_options: dict[str, Any]) -> None:
+    add_prompts(store, study, 2)
+    store.studies.set_status(study, "paused")
+    job = store.jobs.add("sample", {"max_new_tokens": 4})
+    work(Worker(**worker_options))
+    progress = store.jobs.get(job.id).progress
+    assert progress["prompts"] == 2 and Path(progress["log"]).is_file()
+
+
 def test_a_worker_is_known_while_it_works(store: Store, study: Study, worker_options: dict[str, Any]) -> None:
     store.studies.set_status(study, "paused")
     thread = threading.Thread(target=lambda: until(store.workers.newest))

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from preferences.errors import NameTaken, RankloopError
 from preferences.records import Policy, Study
+from preferences.rounds import GateClosed
 from preferences.store import Store
 from tests.trainer.fill import add_policy, add_prompts, disturb, metrics, save_adapter, state
 from trainer.experience import RatioOff, Rollout
@@ -314,6 +315,40 @@ def test_from_the_plain_base(store: Store, study: Study, config: dict[str, Any],
     assert logged[0]["objective/kl"] == pytest.approx(0, abs=1e-4) and logged[1]["objective/kl_k3"] > 0
     plain, better = store.policies.all()
     assert (plain.kind, better.parent) == ("base", plain.id)
+
+
+@pytest.mark.usefixtures("start")
+def test_a_later_round_goes_on_from_the_policy_and_stays_near_sft(
+    store: Store, config: dict[str, Any], base: Base, llama_folder: Path
+) -> None:
+    """The first KL of the second round is how far the first one went; with the policy as reference it would be 0."""
+    ppo(Ppo(**{**config, "lr": 2e-2, "value_lr": 2e-2}), store, base)
+    first = store.policies.get("ppo")
+    gone = metrics(config["out"])[1]["objective/kl_k3"]
+    near = {**config, "iterations": 1, "lr": 1e-6}
+    for out, reference, least in (("second", None, gone / 3), ("itself", "ppo", 0.0)):
+        options = Ppo(**{**near, "out": config["out"].with_name(out)}, start="ppo", reference=reference)
+        ppo(options, store, load_base(str(llama_folder), "none"))
+        (line,) = metrics(options.out or Path())
+        assert line["val/ratio_off"] < 1e-3
+        assert line["objective/kl_k3"] > least > 0 if least else line["objective/kl_k3"] < 1e-4
+    written = state(config["out"].with_name("second"))
+    assert (written["parent"], written["reference"]) == (first.id, "sft")
+    assert state(config["out"].with_name("itself"))["reference"] == first.id
+    assert store.policies.get("second").parent == first.id
+
+
+@pytest.mark.usefixtures("start")
+def test_a_study_s_gates_stop_ppo_before_it_begins(
+    store: Store, study: Study, config: dict[str, Any], base: Base
+) -> None:
+    store.studies.edit(study, plan={"min_accuracy": 0.6})
+    with pytest.raises(GateClosed, match="accuracy is unknown"):  # nobody ranked what this reward model was made of
+        ppo(Ppo(**config), store, base)
+    store.studies.edit(study, plan={"min_accuracy": 0.0, "min_win_rate": 0.5})
+    with pytest.raises(GateClosed, match="--no-sample-next"):
+        ppo(Ppo(**config), store, base)
+    assert not config["out"].exists()
 
 
 @pytest.mark.usefixtures("start")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,17 @@ def look(folder: Path, pictures: list[str], expected: set[str]) -> None:
     assert page.count("data:image/png;base64,") == len(expected)
     text = re.sub(r"base64,[^']*", "", page)
     assert "<script" not in text and not re.search(r"(src|href)='(?!data:)", text) and "http" not in text
+
+
+def test_a_later_round_is_reported_against_the_sft_policy(trained: Path, store: Store, llama_folder: Path) -> None:
+    options = options_of(Run(trained).config(), Ppo)
+    more = {"out": trained.with_name("second"), "iterations": 1, "snapshots": 0, "lr": 1e-6}
+    ppo(replace(options, **more), store, load_base(str(llama_folder), "none"))
+    report(Report(run=trained.with_name("second"), prompts=3))
+    numbers = json.loads((trained.with_name("second") / "report" / "report.json").read_text())
+    assert [point["name"] for point in numbers["points"]] == ["sft", "second"] and numbers["start"] == "sft"
+    assert numbers["points"][1]["kl"]["value"] > 1e-3, "how far the first round went"
+    assert any("went on from ppo" in note for note in numbers["notes"])
 
 
 def test_runs_beside_each_other_on_the_command_line(

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from preferences.errors import RankloopError
+from preferences.live import live_accuracy
 from preferences.rankings import ALL_BAD
 from preferences.records import Study
+from preferences.rounds import GateClosed
 from preferences.store import Store
 from tests.trainer.fill import add_comparison, add_prompts, annotator, metrics, rank, save_adapter, state
 from trainer.elements import elements
@@ -348,6 +350,24 @@ def test_what_a_run_leaves(store: Store, study: Study, config: dict[str, Any], b
     assert (written["state"], written["train_accuracy"]) == ("finished", result["train_accuracy"])
     with pytest.raises(RunExists):
         reward(Reward(**config), store, base)
+
+
+def test_the_accuracy_that_pages_show_begins_with_the_training(
+    store: Store, study: Study, config: dict[str, Any], base: Base
+) -> None:
+    fill(store, study, train=4, heldout=3)
+    result = reward(Reward(**config), store, base)
+    live = live_accuracy(store, study, str((config["out"] / "adapter").resolve()))
+    assert live["unscored"] == 0
+    assert live["all"] == pytest.approx(result["heldout_accuracy"])
+
+
+def test_a_study_s_gate_asks_for_new_rankings(store: Store, study: Study, config: dict[str, Any], base: Base) -> None:
+    fill(store, study, train=4)
+    store.studies.edit(study, plan={"min_rankings": 5})
+    with pytest.raises(GateClosed, match="has 4 rankings, and its gate asks for 5"):
+        reward(Reward(**config), store, base)
+    assert not config["out"].exists()
 
 
 def test_people_are_not_mixed_with_simulations(store: Store, study: Study, config: dict[str, Any], base: Base) -> None:

@@ -21,10 +21,13 @@ def test_every_option_has_a_type_a_help_and_a_default(published: dict[str, Any])
     for name, kind in OFFERED.items():
         schema = published["stages"][name]
         assert list(schema["properties"]) == [field.name for field in fields(kind) if field.name not in WITHHELD]
-        assert schema["description"] and schema["required"] == [] and schema["additionalProperties"] is False
+        assert schema["description"] and schema["additionalProperties"] is False
+        assert schema["makes_run"] == (name in ("sft", "reward", "ppo"))
         for option, property_ in schema["properties"].items():
             assert property_["type"] and property_["description"].endswith("."), (name, option)
-            assert "default" in property_, (name, option)
+            assert ("default" in property_) == (option not in schema["required"]), (name, option)
+    needed = {name: schema["required"] for name, schema in published["stages"].items() if schema["required"]}
+    assert needed == {"evaluate": ["adapter"], "report": ["run"], "check": ["reward"]}
 
 
 def test_types_defaults_and_what_there_is_to_choose_from(published: dict[str, Any]) -> None:
@@ -46,13 +49,15 @@ def test_types_defaults_and_what_there_is_to_choose_from(published: dict[str, An
 
 
 def test_what_the_worker_has_and_what_a_browser_must_not_decide(published: dict[str, Any]) -> None:
-    for schema in published["stages"].values():
+    for name, schema in published["stages"].items():
         properties = schema["properties"]
-        assert (properties["model"]["default"], properties["study"]["default"]) == ("tiny", "main")
-        assert properties["quantize"]["default"] == published["quantization"]
+        if name != "report":
+            assert (properties["model"]["default"], properties["study"]["default"]) == ("tiny", "main")
+            assert properties["quantize"]["default"] == published["quantization"]
         assert not {"db", "out", "functions", "resume"} & set(properties)
         if "sample_next" in properties:
             assert properties["sample_next"]["default"] is False, "a policy answers once somebody promotes it"
+    assert published["stages"]["evaluate"]["properties"]["queue"]["default"] is True
     assert published["runs"] == str(Path("runs").resolve())
 
 

@@ -14,11 +14,12 @@ import pytest
 
 from preferences.errors import RankloopError
 from preferences.jobs import Job
+from preferences.live import live_accuracy
 from preferences.records import Study
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
 from tests.conftest import ROOT
-from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, state
+from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, save_adapter, state
 from trainer.jobs import stage_of
 from trainer.models import UnknownModel
 from trainer.ppo import Ppo
@@ -61,6 +62,24 @@ def test_prompts_come_round_again(store: Store, study: Study, worker_options: di
     assert len(comparisons) == 6
     shown = [item for comparison in comparisons for item in comparison.items]
     assert len(set(shown)) == len(shown)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_idle_worker_scores_what_was_ranked_since_the_reward_model_did(
+    store: Store, study: Study, worker_options: dict[str, Any], adapters: dict[str, Path], t5_folder: Path, tmp_path: Path,
+    fits: bool, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Without this the accuracy by day would end on the day of the last check. A model of another base is left alone."""
+    reward = adapters["reward"] if fits else save_adapter(t5_folder, tmp_path / "other", head=True)
+    store.studies.set_status(study, "paused")
+    (held,) = add_prompts(store, study, 1, "heldout")
+    comparison = add_comparison(store, study, held, ["Tea!", "No tea."])
+    store.scores.add(str(reward), {comparison.items[0]: 0.5})
+    rank(store, comparison, [[0], [1]])
+    assert live_accuracy(store, study, str(reward))["unscored"] == 1
+    work(Worker(**worker_options))
+    assert live_accuracy(store, study, str(reward))["unscored"] == (0 if fits else 1)
+    assert ("is not kept fresh" in capfd.readouterr().err) != fits
 
 
 def test_a_ranked_comparison_is_replaced(store: Store, study: Study, worker_options: dict[str, Any]) -> None:
