@@ -30,7 +30,7 @@ def rita(store: Store, as_account: Callable[[str], TestClient]) -> TestClient:
     return as_account("rita")
 
 
-def launch(client: TestClient, run: str, stage: str = "ppo", **options: Any) -> Any:
+def launch(client: TestClient, run: str, stage: str = "ppo", /, **options: Any) -> Any:
     return client.post("/api/training/jobs", json={"stage": stage, "run": run, "options": options})
 
 
