@@ -174,6 +174,7 @@ def compare_blind(loop: Loop, page: Page, ann: Seat, new: Policy) -> None:
             assert new.id not in html and "my-ppo" not in html
         rank_one(ann)
     page.goto(f"{loop.labeler.url}/study/")
+    expect(page.get_by_label("Study", exact=True)).to_have_value("main")
     open_tab(page, "Blind evaluation")
     page.get_by_role("button", name="Compare the policies").click()
     expect(page.get_by_label("What people say")).to_have_value(re.compile("^Whether my-ppo is better than .* is open"))
