@@ -73,11 +73,13 @@ def obey(args: list[str] | None) -> None:
         findings = doctor(command)
         say(findings_as_json(findings), findings_as_text(findings), command.json)
     else:
-        report(command, result_of(command))
+        result = result_of(command)
+        if result is not None:
+            report(command, result)
 
 
-def result_of(command: Any) -> dict[str, Any]:
-    """Do what it says."""
+def result_of(command: Any) -> dict[str, Any] | None:
+    """Do what it says; None on a process that leaves the answer to the main one."""
     if isinstance(command, Worker):
         return work(command)
     if isinstance(command, Export):

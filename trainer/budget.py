@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from trainer.batches import Example, shared_batches
+from trainer.batches import Example, same_prompt, shared_batches
+from trainer.world import ALONE, World
 
 PASSES, SAMPLED = 4096, 6144  # tokens: small enough for a CPU's memory, large enough to keep it busy
 LIGHTER = 4  # times: a pass that keeps nothing for a backward pass has room for so many more tokens
@@ -15,30 +16,37 @@ CPU_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memo
 
 class Budget:
     """How many tokens a pass with gradients may have; one without, `LIGHTER` times as many. `halvings`: how often memory ran
-    out."""
+    out. `world`: the processes that share the rows, each within a budget of its own."""
 
-    def __init__(self, tokens: int, share: bool) -> None:
-        self.tokens, self.share, self.halvings = tokens, share, 0
+    def __init__(self, tokens: int, share: bool, world: World = ALONE) -> None:
+        self.tokens, self.share, self.world, self.halvings = tokens, share, world, 0
 
     def each(
         self, examples: Sequence[Example], roles: int, work: Callable[[list[int]], None], *, gradients: bool
     ) -> None:
-        """`work` on the indices of each micro-batch, `roles` blocks of which stay within the budget.
+        """`work` on the indices of each micro-batch of this process's rows, `roles` blocks of which stay within the budget.
 
         Where memory runs out, the same micro-batch is done again in smaller parts, so `work` must not have kept anything of
         a failed attempt. Raises the device's own error if a single row does not fit.
         """
-        waiting = deque(self.batches(examples, range(len(examples)), roles, gradients=gradients))
+        waiting = deque(self.batches(examples, self.own(examples), roles, gradients=gradients))
         while waiting:
             try:
                 work(waiting[0])
                 waiting.popleft()
                 continue
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or len(waiting[0]) == 1:
-                    raise
+                if not is_out_of_memory(error) or len(waiting[0]) == 1 or self.world.sharded:
+                    raise  # of a base in parts, the other processes are in the middle of the same pass
             # Only here, where the exception no longer holds the failed pass's tensors, is there memory to go on with.
             waiting = deque(self.smaller(examples, waiting, roles, gradients=gradients))
+
+    def own(self, examples: Sequence[Example]) -> Sequence[int]:
+        """The rows of this process: whole prompts, dealt out from the one with most tokens to the one with least."""
+        if self.world.size == 1:
+            return range(len(examples))
+        prompts = sorted(same_prompt(examples), key=lambda rows: -sum(len(examples[i]) for i in rows))
+        return sorted(i for rows in self.world.own(prompts) for i in rows)
 
     def batches(
         self, examples: Sequence[Example], rows: Sequence[int], roles: int, *, gradients: bool

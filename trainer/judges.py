@@ -11,6 +11,7 @@ from trainer.experience import Answers, Rollout
 from trainer.logprobs import token_logprobs
 from trainer.roles import Roles
 from trainer.scoring import Scorer
+from trainer.sharding import company
 from trainer.sharing import Prefix
 
 
@@ -31,7 +32,7 @@ class Judges:
         Scores are the reward model's, normalised; 0 without one.
         """
         blocks = [self.reference, *([self.value] if self.value else []), *(self.reward.blocks if self.reward else ())]
-        reference, values = torch.zeros_like(answers.old), answers.values.clone()
+        reference, values = torch.zeros_like(answers.old), torch.zeros_like(answers.values)
         scores, spread = torch.zeros(2, len(answers.examples), device=answers.old.device)
 
         examples, prefix = self.without_prefix(answers.examples, blocks)
@@ -48,8 +49,10 @@ class Judges:
             if self.reward:
                 scores[rows], spread[rows] = self.reward.judge([said[b] for b in self.reward.blocks], one.lengths)
 
-        budget.each(examples, len(blocks), work, gradients=False)
-        return Rollout(answers, reference, scores, spread).with_values(values)
+        with company(self.roles, gradients=False):
+            budget.each(examples, len(blocks), work, gradients=False)
+        self.roles.world.add(reference, values, scores, spread)
+        return Rollout(answers, reference, scores, spread).with_values(values if self.value else answers.values)
 
     def without_prefix(self, examples: list[Example], blocks: list[str]) -> tuple[list[Example], Prefix | None]:
         """The examples without the tokens that all their prompts begin with, and these read once, if that pays."""
@@ -76,7 +79,9 @@ class Judges:
             if head:
                 values[rows, :r] = self.values(head, states, batch)
 
-        budget.each(examples, 1, work, gradients=False)
+        with company(self.roles, gradients=False):
+            budget.each(examples, 1, work, gradients=False)
+        self.roles.world.add(logprobs, values)
         return logprobs, values
 
     def logprobs(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

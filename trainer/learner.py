@@ -16,6 +16,7 @@ from trainer.judges import Judges
 from trainer.optimizers import OptimizerName, optimizer_of
 from trainer.ppo_math import policy_loss, value_loss
 from trainer.roles import Roles
+from trainer.sharding import company
 from trainer.sharing import SharedPrefix
 from trainer.trunk import Trunk
 
@@ -117,14 +118,15 @@ class Learner:
                 for name, x in parts.items():
                     sums[name] = sums.get(name, 0) + (x.detach() * mask).sum()
 
-        with self.roles.checkpointed(self.rule.checkpointing):
+        with self.roles.checkpointed(self.rule.checkpointing), company(self.roles, gradients=True):
             self.budget.each(inputs, len(self.blocks), work, gradients=True)
         if shared:
             self.add(shared.gradients(self.parameters))
+        self.roles.world.add_gradients(self.parameters)
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad /= tokens
-        return {name: float(total / tokens) for name, total in sums.items()}
+        return {name: float(total / tokens.to(total.device)) for name, total in self.roles.world.summed(sums).items()}
 
     def add(self, gradients: Sequence[Tensor | None]) -> None:
         """To those of the parameters."""

@@ -99,11 +99,12 @@ def compute_dtype(device: torch.device, is_encoder_decoder: bool) -> torch.dtype
 
 def load_base(
     name: str, quantization: Quantization | None = None, device: torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = None, sharded: bool = False,
 ) -> Base:  # fmt: skip
     """The model of a hub id, a local folder, or the embedded one, frozen. Raises UnknownModel.
 
-    `quantization` None means the device's default, `dtype` None the type that the device computes in.
+    `quantization` None means the device's default, `dtype` None the type that the device computes in. `sharded`: it will be
+    taken to parts, for which 4-bit weights must be stored as numbers of the type that is computed in.
     """
     device = device or default_device()
     quantization = quantization or default_quantization(device)
@@ -113,7 +114,7 @@ def load_base(
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         dtype = dtype or compute_dtype(device, config.is_encoder_decoder)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        wanted = quantization_config(quantization, dtype)
+        wanted = quantization_config(quantization, dtype, dtype if sharded else torch.uint8)
         kept = KeptBase.of(source, config, wanted, dtype) if wanted else None
         place: dict[str, Any] = {"pretrained_model_name_or_path": source}
         if kept:  # what is kept says itself how it is quantised
@@ -197,7 +198,9 @@ def pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> int:
     return next(token for token in range(len(tokenizer)) if token not in stop_ids)
 
 
-def quantization_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def quantization_config(
+    quantization: Quantization, dtype: torch.dtype, storage: torch.dtype = torch.uint8
+) -> BitsAndBytesConfig | None:
     """How bitsandbytes loads the base. int8 with threshold 0: a row then does not depend on its batch. nf4 with the blocks'
     scales in 8 bits as well (arXiv 2305.14314, section 3): 0.37 bits a weight less, 0.9 GiB of 20 billion.
     """
@@ -205,6 +208,7 @@ def quantization_config(quantization: Quantization, dtype: torch.dtype) -> BitsA
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     if quantization == "nf4":
         return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
-        )
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True,
+            bnb_4bit_quant_storage=storage,
+        )  # fmt: skip
     return None

@@ -84,7 +84,11 @@ class Objective:
             if items:
                 index, weight = columns(items, scores)
                 total = total + self.asked.all_bad * not_acceptable_loss(scores[index.long()], weight)
-        return total + self.asked.centering * len(ranked) * centering_loss(scores)
+        if self.asked.centering:  # by comparison, so that neither micro-batches nor processes change what it is
+            total = (
+                total + self.asked.centering * torch.stack([centering_loss(scores[list(row)]) for row in rows]).sum()
+            )
+        return total
 
     def preferences(self, scores: Tensor, ranked: Sequence[Ranked], rows: Sequence[Sequence[int]]) -> Tensor:
         """The part that the order of the answers has in the loss."""

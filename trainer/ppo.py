@@ -15,8 +15,9 @@ from trainer.models import Base
 from trainer.optimizers import OptimizerName
 from trainer.policies import sampling_policies
 from trainer.ppo_trainer import PpoTrainer
-from trainer.runs import Run, check_free
+from trainer.runs import Run, check_free, run_in
 from trainer.stage import Stage, check_name, open_study, register
+from trainer.world import ALONE, World
 
 POSITIVE = (
     "iterations", "episodes", "samples", "epochs", "minibatches", "lr", "value_lr", "clip", "value_clip", "score_clip",
@@ -185,9 +186,41 @@ class Ppo(Stage):
         )  # fmt: skip
 
 
-def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
-    """Train, save the policy's adapter, register the policy; {"policy", "adapter", "kl", "scores", "iterations"}."""
-    run = Run(config.folder)
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a run takes from the database: its options (those it was begun with, if it goes on), its start, and prompts."""
+
+    config: Ppo
+    study: Study
+    start: Policy
+    reference: Policy
+    prompts: list[Prompt]
+
+
+def ppo(config: Ppo, store: Store, base: Base, world: World = ALONE) -> dict[str, Any]:
+    """Train, save the policy's adapter, register the policy; {"policy", "adapter", "kl", "scores", "iterations"}.
+
+    `store` is asked by the main process alone.
+    """
+    run = run_in(config.folder, world)
+    material = world.told(lambda: read(config, store, base, run))
+    config, study, start, prompts = material.config, material.study, material.start, material.prompts
+    trainer = PpoTrainer(
+        config, base, start, run, material.reference, world
+    )  # refuses a wrong adapter, before it writes
+    if config.resume:
+        trainer.resume()
+    else:
+        if trainer.reward:
+            check_accuracy(study, trainer.reward.card.get("heldout_accuracy"))
+        judge = {"judged_by": str(config.reward.resolve())} if config.reward else {}
+        facts = {"parent": start.id, "reference": material.reference.id, "prompts": len(prompts), **judge}
+        run.start("ppo", config, base, study=study.id, processes=world.size, **facts)
+    return finish(config, store, study, start, trainer, *train(trainer, prompts, run))
+
+
+def read(config: Ppo, store: Store, base: Base, run: Run) -> Material:
+    """The material of a run. Raises RankloopError if there are no prompts, or if folder or names are taken."""
     if config.resume:
         config = resumed(config, "ppo")
     study, name = open_study(store, config.study), config.name or run.folder.name
@@ -201,17 +234,7 @@ def ppo(config: Ppo, store: Store, base: Base) -> dict[str, Any]:
     prompts = store.prompts.all("train", study.id)
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no training prompts; import some with `labeler import prompts`.")
-    reference = reference_policy(config, store, start, run)
-    trainer = PpoTrainer(config, base, start, run, reference)  # refuses a wrong adapter, before anything is written
-    if config.resume:
-        trainer.resume()
-    else:
-        if trainer.reward:
-            check_accuracy(study, trainer.reward.card.get("heldout_accuracy"))
-        judge = {"judged_by": str(config.reward.resolve())} if config.reward else {}
-        facts = {"parent": start.id, "reference": reference.id, "prompts": len(prompts), **judge}
-        run.start("ppo", config, base, study=study.id, **facts)
-    return finish(config, store, study, start, trainer, *train(trainer, prompts, run))
+    return Material(config, study, start, reference_policy(config, store, start, run), prompts)
 
 
 def train(trainer: PpoTrainer, prompts: list[Prompt], run: Run) -> tuple[str, dict[str, Any]]:
@@ -229,10 +252,13 @@ def finish(
     """Save and register what was trained. Raises KeyboardInterrupt if it was interrupted: that can be resumed."""
     run = trainer.run
     card = {"kind": "ppo", "parent": start.id, "iterations": trainer.done}
-    trainer.roles.save("policy", run.adapter, card)
+    if trainer.world.main:
+        trainer.roles.save("policy", run.adapter, card)
     if state == "interrupted":
         run.finish(state, iterations=trainer.done)
         raise KeyboardInterrupt
+    if not trainer.world.main:
+        return {}
     facts = {"parent": start.id, "data_hash": str(trainer.reward.card.get("data_hash", "")) if trainer.reward else ""}
     settings, name = run.config()["config"], config.name or run.folder.name
     policy = register(

@@ -92,7 +92,8 @@ def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> tup
     """(B, R) half squared error a token, with values kept within `clip` of the old ones, and True where that is at work."""
     kept = old + (values - old).clamp(-clip, clip)
     plain, clipped = (values - returns) ** 2, (kept - returns) ** 2
-    return 0.5 * torch.maximum(plain, clipped), clipped > plain
+    moved = (values - old).abs() > clip  # else `kept` is `values` but for rounding
+    return 0.5 * torch.maximum(plain, clipped), moved & (clipped > plain)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

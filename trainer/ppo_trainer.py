@@ -4,6 +4,7 @@ import itertools
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from trainer.room import ppo_budgets
 from trainer.runs import Run
 from trainer.scoring import Scorer
 from trainer.screen import Screen
+from trainer.world import ALONE, World
 
 if TYPE_CHECKING:
     from trainer.ppo import Ppo
@@ -39,18 +41,22 @@ Metrics = dict[str, Any]
 
 
 class PpoTrainer:
-    """`done`: iterations so far; everything else follows from it, the options and the state of the learner."""
+    """`done`: iterations so far; everything else follows from it, the options and the state of the learner.
+
+    The processes of `world` share the prompts of a rollout and the rows of an update; each holds the whole rollout and the
+    sum of the gradients, so that all of them decide alike.
+    """
 
     def __init__(
-        self, config: "Ppo", base: Base, start: Policy, run: Run, reference: Policy | None = None
-    ) -> None:  # fmt: skip
+        self, config: "Ppo", base: Base, start: Policy, run: Run, reference: Policy | None = None, world: World = ALONE
+    ) -> None:
         """`reference`: by default the start."""
-        self.config, self.run, self.done = config, run, 0
+        self.config, self.run, self.world, self.done = config, run, world, 0
         torch.manual_seed(config.seed)
         budgets = ppo_budgets(config, base)
         self.sampled_at_once = budgets.sampled
         self.functions = [RewardFunction.load(name) for name in config.functions]
-        self.roles = roles = Roles(base)
+        self.roles = roles = Roles(base, world)
         begun = load_policy(roles, start)
         if begun == "base":
             roles.add("policy", lora_config(base, config.rank, 2 * config.rank))
@@ -66,7 +72,7 @@ class PpoTrainer:
         self.judges = Judges(roles, self.reference, own_value, self.reward, config.temperature)
         trained = ("policy", *([self.value_head] if self.value_head else []))
         roles.train_only(*dict.fromkeys(trained), top_layers=config.top_layers)
-        self.budget = Budget(budgets.passes, roles.together)
+        self.budget = Budget(budgets.passes, roles.together, world)
         rates = {"policy": config.lr, **({self.value_head: config.value_lr} if self.value_head else {})}
         self.learner = Learner(self.judges, self.value_head, config.update_rule(), rates, self.budget)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -75,6 +81,7 @@ class PpoTrainer:
         self.kl, self.moments = KlControl(config.beta, config.kl_target, config.kl_horizon), RunningMoments()
         self.checkpoints = Checkpoints(run.folder / "checkpoints", config.keep)
         self.recompute = False  # log-probabilities of the rollouts, because those of the generation are not exact here
+        world.align([p for role in sorted(roles.names | set(roles.heads)) for p in roles.parameters(role)])
 
     def add_value(self) -> str | None:
         """The role whose head values states: one of its own (the reward's copy), the policy, or none for RLOO."""
@@ -100,24 +107,29 @@ class PpoTrainer:
         """All iterations; how it ended ("finished" or "interrupted" by Ctrl-C) and the last metrics."""
         config = self.config
         batches = itertools.islice(endless(prompts, config.episodes // config.samples, config.seed), self.done, None)
-        metrics = self.run.last_metrics() if self.done else {}
-        with Screen(self.run, config, self.done) as screen:
+        metrics = self.world.told(self.run.last_metrics) if self.done else {}
+        with Screen(self.run, config, self.done) if self.world.main else nullcontext() as screen:
             try:
                 while self.done < config.iterations:
                     metrics = self.step(next(batches))
                     self.done += 1
-                    last = self.done == config.iterations
-                    if self.done in config.snapshot_steps():
-                        card = {"kind": "ppo", "iterations": self.done}
-                        self.roles.save("policy", self.run.snapshot(self.done), card)
-                    screen.show(self.done, metrics)
-                    if last or self.done % config.show_every == 0:
-                        screen.samples(self.done, self.look(prompts))
-                    if last or self.done % config.save_every == 0:
-                        self.checkpoints.save(self.done, self.state_dict())
+                    due = self.done == config.iterations or self.done % config.show_every == 0
+                    looks = self.look(prompts) if due else []
+                    if screen:
+                        self.keep(screen, metrics, looks)
             except KeyboardInterrupt:
                 return "interrupted", metrics
         return "finished", metrics
+
+    def keep(self, screen: Screen, metrics: Metrics, looks: list[dict[str, Any]]) -> None:
+        """Show an iteration, and write what has to be kept of it; the main process does."""
+        if self.done in self.config.snapshot_steps():
+            self.roles.save("policy", self.run.snapshot(self.done), {"kind": "ppo", "iterations": self.done})
+        screen.show(self.done, metrics)
+        if looks:
+            screen.samples(self.done, looks)
+        if self.done == self.config.iterations or self.done % self.config.save_every == 0:
+            self.checkpoints.save(self.done, self.state_dict())
 
     def step(self, prompts: Sequence[Prompt]) -> Metrics:
         """One iteration: sample, judge, estimate advantages, update; its metrics, which are also logged."""
@@ -161,7 +173,7 @@ class PpoTrainer:
             off = masked_mean(
                 ((again - answers.old[rows, :width]) * mask[:, :width]).exp().sub(1).abs(), mask[:, :width]
             )
-            self.recompute = not float(off) <= tolerance(self.roles.base)
+            self.recompute = any(self.world.each(not float(off) <= tolerance(self.roles.base)))
         if self.recompute:
             old, values = self.judges.replay("policy", self.trunk_head, answers.examples, self.budget)
             return replace(answers, old=old, values=values)
@@ -170,7 +182,8 @@ class PpoTrainer:
     def judge(self, answers: Answers) -> tuple[Rollout, Metrics]:
         """The rollout with its whole score, and the means of the score's parts."""
         rollout = self.judges.judge(answers, self.budget)
-        total, found = summed(rollout.scores, self.config.reward_weight, self.functions, answers.prompts, answers.texts)
+        weight, said = self.config.reward_weight, (answers.prompts, answers.texts)
+        total, found = summed(rollout.scores, weight, self.functions, *said, self.world)
         parts = {f"reward/{name}": float(values.mean()) for name, values in found.items()}
         if self.reward:
             parts["reward/learned"] = float(rollout.scores.mean())
@@ -248,8 +261,11 @@ class PpoTrainer:
         }
 
     def resume(self) -> None:
-        """Take up the newest checkpoint, or begin again if there is none; what was logged after it is dropped."""
-        state = self.checkpoints.newest()
+        """Take up the newest checkpoint, or begin again if there is none; what was logged after it is dropped.
+
+        The main process reads it for all, however many there were when it was written.
+        """
+        state = self.world.told(self.checkpoints.newest)
         self.run.truncate(state["done"] if state else 0)
         self.run.restart()
         if state is None:

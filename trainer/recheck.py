@@ -37,7 +37,7 @@ class Recheck:
 
 
 def write_recheck(folder: Path, model: Scorer, ranked: Sequence[Ranked], token_budget: int) -> None:
-    """Keep the first comparisons beside the adapter."""
+    """Keep the first comparisons beside the adapter. Several processes find the scores, the main one writes them."""
     examples: list[Example] = []
     pairs: list[tuple[int, int]] = []
     for one in ranked:
@@ -52,7 +52,8 @@ def write_recheck(folder: Path, model: Scorer, ranked: Sequence[Ranked], token_b
         "pairs": pairs,
         "accuracy": Recheck(examples, scores, pairs).accuracy(scores),
     }
-    (folder / FILE).write_text(json.dumps(document) + "\n")
+    if model.roles.world.main:
+        (folder / FILE).write_text(json.dumps(document) + "\n")
 
 
 def checked_reward(roles: Roles, folder: Path, token_budget: int, pessimism: float = 0.0) -> Scorer:

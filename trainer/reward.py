@@ -2,7 +2,6 @@
 
 import random
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,30 +10,27 @@ from typing import Any, Literal
 import numpy as np
 
 from preferences.errors import RankloopError
-from preferences.records import Study
-from preferences.rounds import check_rankings
 from preferences.store import Store
 from trainer.budget import PASSES
 from trainer.calibration import fit_temperature
 from trainer.checkpoints import Checkpoints, State
 from trainer.elements import distinct
 from trainer.ensemble import Ensemble, averaged, member_role, normalised
-from trainer.going_on import folder_of, out_or_resume, resumed
+from trainer.going_on import folder_of, out_or_resume
 from trainer.models import Base
 from trainer.objective import Asked, Loss, SoftLabels, Ties
 from trainer.optimizers import OptimizerName
-from trainer.ranked import Ranked, context_length, data_hash, fitting, load_ranked
+from trainer.ranked import Ranked
 from trainer.recheck import write_recheck
-from trainer.remarks import remarks, why_undecided
+from trainer.reward_material import read
 from trainer.reward_metrics import accuracy, pairs_of, split_like
 from trainer.reward_trainer import RewardTrainer
 from trainer.roles import Roles
 from trainer.room import reward_budget
-from trainer.runs import Run
+from trainer.runs import Run, run_in
 from trainer.scoring import Pooling, RewardModel, Scorer
-from trainer.stage import Stage, open_study
-
-LEAST_FOR_VALIDATION = 50  # training prompts: of fewer, none can be spared
+from trainer.stage import Stage
+from trainer.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,41 +125,36 @@ class Reward(Stage):
         return Asked(self.loss, self.ties, self.soft_labels, self.margin, self.all_bad, self.centering)
 
 
-def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
+def reward(config: Reward, store: Store, base: Base, world: World = ALONE) -> dict[str, Any]:
     """Train, normalise, save; {"adapter", "members", "comparisons", "pairs", "ties", "validation", "train_accuracy", ...}.
 
-    "mean" and "std" of the raw scores are lists for an ensemble.
+    "mean" and "std" of the raw scores are lists for an ensemble. `store` is asked by the main process alone.
     """
-    run, going_on = Run(config.folder), config.resume is not None
-    if going_on:
-        config = resumed(config, "reward")
-    study = open_study(store, config.study)
-    if not going_on:
-        check_rankings(store, study, config.include_simulated)
-    config = replace(config, token_budget=config.token_budget or reward_budget(config, base, study.k))
-    ranked, notes = learnable(config, store, study, base)
-    digest = data_hash(ranked)
-    learned, validation = split_off(ranked, config.validation, config.seed)
-    if not run.goes_on(going_on, digest):
-        run.start(
-            "reward", config, base, study=study.id, data_hash=digest, comparisons=len(learned), notes=notes,
-            validation=len(validation), **said_by(ranked),
-        )  # fmt: skip
+    run = run_in(config.folder, world)
+    material = world.told(lambda: read(config, store, base, run))
+    study, learned, validation, notes = material.study, material.learned, material.validation, material.notes
+    budget = material.config.token_budget or min(world.each(reward_budget(material.config, base, study.k)))
+    config = replace(material.config, token_budget=budget)
+    if not material.goes_on:
+        run.start("reward", config, base, notes=notes, processes=world.size, **material.facts)
     for note in notes:
         print(note, file=sys.stderr)
-    state, trainers = train_members(config, Roles(base), learned, validation, run)
+    state, trainers = train_members(config, Roles(base, world), learned, validation, run)
+    if state == "interrupted" and world.size > 1:  # the others may have gone, without whom there are no scores
+        run.finish(state)
+        raise KeyboardInterrupt
     judged = random.Random(config.seed).sample(learned, min(config.normalise_on, len(learned)))
     card = {
-        "kind": "reward", "pooling": config.pooling, "data_hash": digest, "study": study.name,
+        "kind": "reward", "pooling": config.pooling, "data_hash": material.facts["data_hash"], "study": study.name,
         "comparisons": len(learned), "loss": config.loss, "ties": config.ties,
     }  # fmt: skip
-    held = [r for r in load_ranked(store, study, base, "heldout", config.include_simulated) if r.pairs]
     model, scores = assembled(config, trainers, judged, card)
-    found, dealt = heldout_accuracy(model, held, config.passes)
-    provenance = {"heldout_accuracy": found, "versions": run.config()["versions"]}
-    save(model, run.adapter, provenance | temperature(model, validation, config.passes))
-    write_recheck(run.adapter, model, held or ranked, config.passes)
-    keep_scores(store, run.adapter, held, dealt)
+    found, dealt = heldout_accuracy(model, material.held, config.passes)
+    provenance = {"heldout_accuracy": found, **temperature(model, validation, config.passes)}
+    if world.main:
+        save(model, run.adapter, provenance | {"versions": run.config()["versions"]})
+        keep_scores(store, run.adapter, material.held, dealt)
+    write_recheck(run.adapter, model, material.checked, config.passes)
     facts = {
         "train_accuracy": accuracy(judged, split_like(scores, judged)).value, "heldout_accuracy": found, **units(model)
     }  # fmt: skip
@@ -177,55 +168,21 @@ def reward(config: Reward, store: Store, base: Base) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def learnable(config: Reward, store: Store, study: Study, base: Base) -> tuple[list[Ranked], list[str]]:
-    """The training comparisons that say something, and what was done about the others.
-
-    Raises RankloopError if there are too few.
-    """
-    annotator_model = config.soft_labels == "annotator-model"
-    loaded = load_ranked(store, study, base, "train", config.include_simulated, annotator_model)
-    limit = min((most for most in (config.max_length, context_length(base)) if most), default=None)
-    fit, left_out = fitting(loaded, limit)
-    ranked = [r for r in fit if r.pairs or (r.ties and config.ties != "drop") or (r.all_bad and config.all_bad)]
-    decided = sum(bool(r.pairs) for r in ranked)
-    if decided < 2:
-        hint = "" if config.include_simulated else " (rankings by simulated annotators need --include-simulated)"
-        why = left_out[:-1] if left_out and len(fit) < 2 else why_undecided(loaded)
-        raise RankloopError(
-            f"Study {study.name!r} has {decided} training comparisons with a winner; "
-            f"{why + '; ' if why else ''}rank more{hint}."
-        )
-    return ranked, [left_out, *remarks(ranked, loaded)] if left_out else remarks(ranked, loaded)
-
-
-def said_by(ranked: Sequence[Ranked]) -> dict[str, Any]:
-    """{"rankings", "annotators"}: how many orders there are, and how many of them are whose, by pseudonym."""
-    counts = Counter(order.annotator for r in ranked for order in r.orders)
-    return {"rankings": counts.total(), "annotators": dict(sorted(counts.items()))}
-
-
-def split_off(ranked: Sequence[Ranked], share: float, seed: int) -> tuple[list[Ranked], list[Ranked]]:
-    """Comparisons to learn from, and those of about that share of the prompts, if there are enough of these."""
-    prompts = sorted({r.prompt for r in ranked})
-    if share == 0 or len(prompts) < LEAST_FOR_VALIDATION:
-        return list(ranked), []
-    chosen = set(random.Random(seed).sample(prompts, max(1, round(share * len(prompts)))))
-    return [r for r in ranked if r.prompt not in chosen], [r for r in ranked if r.prompt in chosen and r.pairs]
-
-
 def train_members(
     config: Reward, roles: Roles, learned: list[Ranked], validation: list[Ranked], run: Run
 ) -> tuple[str, list[RewardTrainer]]:
-    """Each member in turn, from the newest checkpoint if there is one; how it ended, and those that were begun."""
+    """Each member in turn, from the newest checkpoint if there is one, which the main process reads for all; how it ended,
+    and those that were begun."""
     trainers: list[RewardTrainer] = []
     checkpoints = Checkpoints(run.folder / "checkpoints", config.keep)
-    states: list[State] = (checkpoints.newest() or {}).get("members", [])
+    states: list[State] = (roles.world.told(checkpoints.newest) or {}).get("members", [])
     saved = sum(state["done"] + 1 for state in states)
 
     def save() -> None:
         nonlocal saved
         saved += 1
-        checkpoints.save(saved, {"members": [trainer.state_dict() for trainer in trainers]})
+        if roles.world.main:
+            checkpoints.save(saved, {"members": [trainer.state_dict() for trainer in trainers]})
 
     for number in range(config.members):
         role = "reward" if config.members == 1 else member_role(number)

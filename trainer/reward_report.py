@@ -15,7 +15,8 @@ from trainer.calibration import brier, ece, fit_temperature, reliability
 from trainer.elements import distinct
 from trainer.learning_curve import learning_curve
 from trainer.ranked import Ranked
-from trainer.reward import Reward, split_off
+from trainer.reward import Reward
+from trainer.reward_material import split_off
 from trainer.reward_metrics import (
     Pair,
     Scores,

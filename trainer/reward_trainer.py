@@ -18,6 +18,7 @@ from trainer.ranked import Ranked
 from trainer.roles import Roles, lora_config
 from trainer.runs import Run
 from trainer.scoring import pooled_states, raw_scores
+from trainer.sharding import company
 
 if TYPE_CHECKING:
     from trainer.reward import Reward
@@ -26,13 +27,16 @@ TIE_LR = 1e-2  # few parameters that begin near their place
 
 
 class RewardTrainer:
-    """One role, its data and its optimizer. `validation`: comparisons whose loss decides which state is kept, if any."""
+    """One role, its data and its optimizer. `validation`: comparisons whose loss decides which state is kept, if any.
+
+    The processes of the roles' world share the elements of an update and the answers of a pass; each holds the sums.
+    """
 
     def __init__(
         self, config: "Reward", roles: Roles, ranked: Sequence[Ranked], run: Run, role: str = "reward",
         seed: int | None = None, validation: Sequence[Ranked] = (),
     ) -> None:  # fmt: skip
-        self.config, self.roles, self.run, self.role = config, roles, run, role
+        self.config, self.roles, self.run, self.role, self.world = config, roles, run, role, roles.world
         self.ranked, self.validation = ranked, validation
         self.seed = config.seed if seed is None else seed
         torch.manual_seed(self.seed)
@@ -50,6 +54,7 @@ class RewardTrainer:
         try:
             if self.done < 0:
                 self.warm_start()  # 1. the head as a linear probe on the untouched base
+                self.world.align(self.trained)
                 self.done = 0
                 save()
             self.fit(save)  # 2. adapter and head together
@@ -87,6 +92,7 @@ class RewardTrainer:
         for step, batch in enumerate(left, start=begun + 1):
             optimizer.zero_grad(set_to_none=True)
             metrics = self.gradients(batch)
+            self.world.add_gradients(self.trained)
             norm = nn.utils.clip_grad_norm_(self.roles.parameters(self.role), config.max_grad_norm)
             if torch.isfinite(norm):
                 optimizer.step()
@@ -124,22 +130,26 @@ class RewardTrainer:
         return [*self.roles.parameters(self.role), *self.objective.parameters]
 
     def gradients(self, batch: Sequence[Element]) -> dict[str, float]:
-        """Add up the gradients of some elements; each distinct answer of one runs once."""
+        """Add up the gradients of this process's share of some elements; each distinct answer of one runs once. What is said
+        of them is of all."""
         total, hits, pairs = 0.0, 0.0, 0
         count = sum(len(element.comparisons) for element in batch)
-        for group in micro_batches([self.tokens(e.examples) for e in batch], self.config.passes // 2):
-            part = [batch[i] for i in group]
-            ranked, rows = [r for e in part for r in e.comparisons], flat_rows(part)
-            batched = self.roles.collate([example for e in part for example in e.examples])
-            with self.roles.checkpointed(self.config.checkpointing), self.roles.routed(self.role):
-                states = self.roles.response_states(batched)
-                scores = raw_scores(self.roles, self.role, states, batched.lengths, self.config.pooling)
-                loss = self.objective.loss(scores, ranked, rows) / count
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-            better, worse, _, _ = pair_tensors(ranked, rows, scores.device)
-            hits += float((scores[better] > scores[worse]).sum())
-            pairs += len(better)
+        own = self.world.own(batch)
+        with self.roles.checkpointed(self.config.checkpointing), company(self.roles, gradients=True):
+            for group in micro_batches([self.tokens(e.examples) for e in own], self.config.passes // 2):
+                part = [own[i] for i in group]
+                ranked, rows = [r for e in part for r in e.comparisons], flat_rows(part)
+                batched = self.roles.collate([example for e in part for example in e.examples])
+                with self.roles.routed(self.role):
+                    states = self.roles.response_states(batched)
+                    scores = raw_scores(self.roles, self.role, states, batched.lengths, self.config.pooling)
+                    loss = self.objective.loss(scores, ranked, rows) / count
+                    loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.item()
+                better, worse, _, _ = pair_tensors(ranked, rows, scores.device)
+                hits += float((scores[better] > scores[worse]).sum())
+                pairs += len(better)
+        total, hits, pairs = (sum(parts) for parts in zip(*self.world.each((total, hits, pairs)), strict=True))
         return {"loss": total, "accuracy": hits / max(1, pairs), "comparisons": count}
 
     def tokens(self, examples: Sequence[Example]) -> int:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from preferences.errors import RankloopError
 from preferences.records import Message
+from trainer.world import ALONE, World
 
 
 class BadReward(RankloopError):
@@ -66,12 +67,15 @@ def summed(
     functions: Sequence[RewardFunction],
     prompts: Sequence[Sequence[Message]],
     responses: Sequence[str],
+    world: World = ALONE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(B,) weight * learned + each function's weight * value, and each function's own values (B,) by name.
 
-    `learned` (B,): normalised scores of the reward model.
+    `learned` (B,): normalised scores of the reward model. Of several processes the main one calls the functions, once for
+    all answers: a function may be costly, compare the answers, or say something else each time.
     """
-    found = {f.name: torch.tensor(f(prompts, responses)).to(learned) for f in functions}
+    said = world.told(lambda: {f.name: f(prompts, responses) for f in functions})
+    found = {name: torch.tensor(values).to(learned) for name, values in said.items()}
     total = weight * learned
     for function in functions:
         total = total + function.weight * found[function.name]

@@ -27,16 +27,17 @@ from trainer.lora import linear, routed_forward
 from trainer.models import Base
 from trainer.runs import whole_folder
 from trainer.sharing import Prefix, can_share, decoder_states
+from trainer.world import ALONE, World
 
 HEAD = "head.safetensors"
 BASE = "base"  # the role without an adapter
 
 
 class Roles:
-    """Named adapters and scalar heads on one base."""
+    """Named adapters and scalar heads on one base. `world`: the processes that share the work."""
 
-    def __init__(self, base: Base) -> None:
-        self.base = base
+    def __init__(self, base: Base, world: World = ALONE) -> None:
+        self.base, self.world = base, world
         self.peft: PeftModel | None = None
         self.heads: dict[str, nn.Linear] = {}
         self.route: tuple[str, ...] = (BASE,)

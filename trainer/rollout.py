@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from preferences.errors import RankloopError
 from trainer.batches import micro_batches
 from trainer.decoding import start
 from trainer.roles import Roles
+from trainer.sharding import company
 
 COMPACT_AT = 1 / 8  # of a batch's rows have ended: copying the cache of the others is then worth it
 
@@ -85,16 +87,21 @@ def generate(
     """One answer a prompt (token ids), in the given order; `keys[i]` seeds row i, so its answer does not depend on its batch.
 
     Equal prompts that follow each other share their first pass. Rows run in batches of at most `token_budget` prompt and
-    answer tokens; `on_rows` hears how many rows have just ended. `head`: whose head values the states (None: none).
+    answer tokens; `on_rows` hears how many rows have just ended. `head`: whose head values the states (None: none). Several
+    processes share the prompts, and all get all answers.
     """
     samples: dict[int, Sample] = {}
-    for group in micro_batches([len(prompt) + sampling.max_new_tokens for prompt in prompts], token_budget):
-        streams = np.stack([uniform_stream(keys[i], sampling.max_new_tokens) for i in group])
-        uniforms = torch.from_numpy(streams).to(roles.base.device, torch.float32)
-        with roles.routed(role):
-            drawn = _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, on_rows, head)
-        samples.update(zip(group, drawn, strict=True))
-    return [samples[i] for i in range(len(prompts))]
+    runs = [list(run) for _, run in groupby(range(len(prompts)), key=prompts.__getitem__)]
+    own = [i for run in roles.world.own(runs) for i in run]
+    with company(roles, gradients=False):
+        for rows in micro_batches([len(prompts[i]) + sampling.max_new_tokens for i in own], token_budget):
+            group = [own[row] for row in rows]
+            streams = np.stack([uniform_stream(keys[i], sampling.max_new_tokens) for i in group])
+            uniforms = torch.from_numpy(streams).to(roles.base.device, torch.float32)
+            with roles.routed(role):
+                drawn = _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, on_rows, head)
+            samples.update(zip(group, drawn, strict=True))
+    return roles.world.joined(samples)
 
 
 def _generate_batch(

@@ -17,6 +17,7 @@ from preferences.errors import RankloopError
 from preferences.run_files import ADAPTER, METRICS, SAMPLES
 from trainer.command import command_of
 from trainer.models import Base
+from trainer.world import World
 
 
 class RunExists(RankloopError):
@@ -28,6 +29,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.logs: tuple[str, ...] = (METRICS, SAMPLES)
 
     @property
     def adapter(self) -> Path:
@@ -71,7 +73,7 @@ class Run:
 
     def truncate(self, steps: int, role: str | None = None) -> None:
         """Drop what was logged after so many steps (of that role, if one is named), a half written line included."""
-        for name in (METRICS, SAMPLES):
+        for name in self.logs:
             path = self.folder / name
             if path.exists():
                 kept = [line for line in path.read_text().splitlines(keepends=True) if _step(line, role) <= steps]
@@ -112,6 +114,37 @@ class Run:
         temporary = self.folder / ".config.json"
         temporary.write_text(json.dumps(document, indent=1) + "\n")
         temporary.replace(self.folder / "config.json")
+
+
+class Onlooker(Run):
+    """A run as a process sees it that is not the main one: of its own it writes one file, what it measured and found.
+
+    The folder may be on another host, where it holds nothing else.
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        super().__init__(folder)
+        self.logs = (Path(METRICS).with_suffix(f".{rank}.jsonl").name,)
+
+    def start(self, stage: str, config: Any, base: Base, **facts: Any) -> None:
+        """The main process does it."""
+
+    def log(self, values: Mapping[str, Any], name: str = METRICS) -> None:
+        """A line of the own file."""
+        if name == METRICS:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            super().log(values, self.logs[0])
+
+    def restart(self) -> None:
+        """The main process does it."""
+
+    def finish(self, state: str = "finished", **facts: Any) -> None:
+        """The main process does it."""
+
+
+def run_in(folder: Path, world: World) -> Run:
+    """The run of this folder, for a process of the world."""
+    return Run(folder) if world.main else Onlooker(folder, world.rank)
 
 
 def as_json(config: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from trainer.adapters import WrongAdapter
 from trainer.batches import Example, shared_batches
 from trainer.models import Base
 from trainer.roles import HEAD, Roles
+from trainer.sharding import company
 
 Pooling = Literal["last", "mean"]
 
@@ -57,6 +58,7 @@ class Scorer(ABC):
             found = self.judge(states, lengths)
             scores[rows], spreads[rows] = (x.float().to(scores.device) for x in found)
             on_rows(len(rows))
+        self.roles.world.add(scores, spreads)
         return scores.tolist(), spreads.tolist()
 
     @torch.no_grad()
@@ -65,18 +67,21 @@ class Scorer(ABC):
         scores = torch.zeros(len(self.blocks), len(examples))
         for rows, states, lengths in self.passes(examples, token_budget):
             scores[:, rows] = self.each(states, lengths).float().to(scores.device)
+        self.roles.world.add(scores)
         return scores.tolist()
 
     def passes(
         self, examples: Sequence[Example], token_budget: int
     ) -> Iterator[tuple[list[int], Sequence[Tensor], Tensor]]:
-        """The rows of each micro-batch, each block's response states of them, and the lengths of their answers."""
+        """The rows of each micro-batch of this process, each block's response states of them, and the lengths of their
+        answers."""
         count = len(self.blocks)
-        for rows in shared_batches(examples, token_budget // count, self.roles.together):
-            batch = self.roles.collate([examples[i] for i in rows])
-            with self.roles.routed(*self.blocks):
-                states = self.roles.response_states(batch.repeat(count)).chunk(count)
-            yield rows, states, batch.lengths
+        with company(self.roles, gradients=False):
+            for rows in self.roles.world.own(shared_batches(examples, token_budget // count, self.roles.together)):
+                batch = self.roles.collate([examples[i] for i in rows])
+                with self.roles.routed(*self.blocks):
+                    states = self.roles.response_states(batch.repeat(count)).chunk(count)
+                yield rows, states, batch.lengths
 
     def score_responses(
         self, responses: Sequence[Response], prompts: Sequence[Prompt], token_budget: int
@@ -161,11 +166,12 @@ def pooled_states(
 ) -> Tensor:  # fmt: skip
     """(answers, hidden) fp32: the pooled states of some answers under a role; `on_rows` hears how many are done."""
     states = torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
-    with roles.routed(role):
-        for rows in shared_batches(examples, token_budget, roles.together):
+    with company(roles, gradients=False), roles.routed(role):
+        for rows in roles.world.own(shared_batches(examples, token_budget, roles.together)):
             batch = roles.collate([examples[i] for i in rows])
             states[rows] = pooled(roles.response_states(batch), batch.lengths, pooling)
             on_rows(len(rows))
+    roles.world.add(states)
     return states
 
 

@@ -24,13 +24,16 @@ from trl import SFTConfig, SFTTrainer
 from preferences.errors import RankloopError
 from preferences.exchange.checks import check_demonstration
 from preferences.exchange.reading import read_jsonl
+from preferences.records import Study
 from preferences.store import Store
 from trainer.going_on import folder_of, out_or_resume, resumed
 from trainer.models import Base
 from trainer.optimizers import IN_TRANSFORMERS, OptimizerName
 from trainer.roles import lora_config, write_card
-from trainer.runs import Run, check_free, whole_folder
+from trainer.runs import Run, check_free, run_in, whole_folder
+from trainer.shared_batches import shared, token_loss
 from trainer.stage import Stage, check_name, open_study, register
+from trainer.world import ALONE, World, training_together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +110,54 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.bar.close()
 
 
-def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
-    """Train, save the adapter, register the policy; {"policy", "adapter", "loss", "demonstrations"}."""
-    run = Run(config.folder)
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a run works on: its options (those it was begun with, if it goes on), conversations, and where it goes on from."""
+
+    config: Sft
+    study: Study
+    talks: list[list[dict[str, str]]]
+    data_hash: str
+    checkpoint: Path | None
+
+
+def sft(config: Sft, store: Store, base: Base, world: World = ALONE) -> dict[str, Any]:
+    """Train, save the adapter, register the policy; {"policy", "adapter", "loss", "demonstrations"}.
+
+    `store` and the demonstrations are read by the main process alone.
+    """
+    run = run_in(config.folder, world)
+    material = world.told(lambda: read(config, store, base, run, world.size))
+    config, data_hash, checkpoint = material.config, material.data_hash, material.checkpoint
+    set_seed(config.seed)
+    disable_progress_bar()
+    trainer = trainer_of(config, base, material.talks, run, world)
+    trainer.remove_callback(PrinterCallback)
+    state = "finished"
+    try:
+        with training_together():
+            result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    except KeyboardInterrupt:
+        state = "interrupted"
+    trainer.model.peft_config["default"].base_model_name_or_path = str(base.model.name_or_path)
+    if world.main:
+        with whole_folder(run.adapter) as folder:
+            trainer.model.save_pretrained(folder)
+            write_card(folder, base, {"kind": "sft", "data_hash": data_hash})
+    if state == "interrupted":
+        run.finish(state)
+        raise KeyboardInterrupt
+    if not world.main:
+        return {}
+    name = config.name or run.folder.name
+    policy = register(store, material.study, name, "sft", base, run.adapter, config.sample_next, data_hash=data_hash)
+    loss = float(result.training_loss)
+    run.finish(policy=policy.id, loss=loss)
+    return {"policy": policy.name, "adapter": str(run.adapter), "loss": loss, "demonstrations": len(material.talks)}
+
+
+def read(config: Sft, store: Store, base: Base, run: Run, processes: int) -> Material:
+    """The material of a run, which is begun here, or goes on. Raises RankloopError if folder or name is taken."""
     going_on = config.resume is not None
     if going_on:
         config = resumed(config, "sft")
@@ -122,27 +170,9 @@ def sft(config: Sft, store: Store, base: Base) -> dict[str, Any]:
     else:
         check_free(run.folder)
         check_name(store, name)
-        run.start("sft", config, base, study=study.id, data_hash=data_hash, demonstrations=len(records))
-    set_seed(config.seed)
-    disable_progress_bar()
-    trainer = trainer_of(config, base, [record["messages"] for record in records], run)
-    trainer.remove_callback(PrinterCallback)
-    state = "finished"
-    try:
-        result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-    except KeyboardInterrupt:
-        state = "interrupted"
-    trainer.model.peft_config["default"].base_model_name_or_path = str(base.model.name_or_path)
-    with whole_folder(run.adapter) as folder:
-        trainer.model.save_pretrained(folder)
-        write_card(folder, base, {"kind": "sft", "data_hash": data_hash})
-    if state == "interrupted":
-        run.finish(state)
-        raise KeyboardInterrupt
-    policy = register(store, study, name, "sft", base, run.adapter, config.sample_next, data_hash=data_hash)
-    loss = float(result.training_loss)
-    run.finish(policy=policy.id, loss=loss)
-    return {"policy": policy.name, "adapter": str(run.adapter), "loss": loss, "demonstrations": len(records)}
+        facts = {"study": study.id, "data_hash": data_hash, "demonstrations": len(records), "processes": processes}
+        run.start("sft", config, base, **facts)
+    return Material(config, study, [record["messages"] for record in records], data_hash, checkpoint)
 
 
 def newest_checkpoint(run: Run) -> Path | None:
@@ -162,11 +192,11 @@ def is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def trainer_of(config: Sft, base: Base, talks: list[list[dict[str, str]]], run: Run) -> Any:
+def trainer_of(config: Sft, base: Base, talks: list[list[dict[str, str]]], run: Run, world: World) -> Any:
     """The trainer of the base's family, with a new adapter."""
     lora = lora_config(base, config.rank, config.alpha)
     if not base.is_encoder_decoder:
-        return SFTTrainer(
+        return shared(SFTTrainer, world)(
             model=base.model,
             args=SFTConfig(completion_only_loss=True, max_length=config.max_tokens, **arguments(config, base)),
             train_dataset=Dataset.from_list([tokenize(base, talk) for talk in talks]),
@@ -174,11 +204,12 @@ def trainer_of(config: Sft, base: Base, talks: list[list[dict[str, str]]], run: 
             peft_config=lora,
             callbacks=[Progress(run)],
         )
-    return Seq2SeqTrainer(
+    return shared(Seq2SeqTrainer, world)(
         model=get_peft_model(base.model, lora),
         args=Seq2SeqTrainingArguments(**arguments(config, base)),
         train_dataset=Dataset.from_list([tokenize_pair(base, talk, config.max_tokens) for talk in talks]),
         data_collator=DataCollatorForSeq2Seq(base.tokenizer, model=base.model),
+        compute_loss_func=None if world.size == 1 else token_loss,
         callbacks=[Progress(run)],
     )
 

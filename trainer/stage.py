@@ -15,8 +15,10 @@ from preferences.errors import NameTaken
 from preferences.records import Policy, PolicyKind, Study, content_id
 from preferences.store import Store
 from trainer.embedded import EMBEDDED, cache_folder
-from trainer.models import Base, Quantization, default_device, load_base
+from trainer.models import Base, Quantization, compute_dtype, default_device, load_base
 from trainer.perplexity import said_of
+from trainer.sharding import shard
+from trainer.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +48,18 @@ def open_study(store: Store, name: str | None) -> Study:
     return store.studies.get(name) if name else store.studies.default()
 
 
-def open_base(stage: Stage) -> Base:
-    """The base model of a command's options, with the random generators seeded."""
+def open_base(stage: Stage, world: World = ALONE) -> Base:
+    """The base model of a command's options on the device of this process, with the random generators seeded."""
     torch.manual_seed(stage.seed)
     quantization: Quantization | None = stage.quantize
-    base = load_base(stage.model, quantization)
+    if world.sharded and world.device is not None:
+        quantization = quantization or ("nf4" if world.device.type == "cuda" else "none")
+        whole = load_base(
+            stage.model, quantization, torch.device("cpu"), compute_dtype(world.device, False), sharded=True
+        )
+        base = shard(whole, world.device)
+    else:
+        base = load_base(stage.model, quantization, world.device)
     if base.quantization != "none":
         print(said_of(base), file=sys.stderr)
     return base

@@ -12,7 +12,8 @@ from trainer.batches import Example
 from trainer.elements import distinct
 from trainer.models import load_base
 from trainer.ranked import Ranked
-from trainer.reward import Reward, split_off
+from trainer.reward import Reward
+from trainer.reward_material import split_off
 from trainer.reward_trainer import RewardTrainer
 from trainer.roles import Roles
 from trainer.runs import Run

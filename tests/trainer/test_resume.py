@@ -212,7 +212,7 @@ def test_a_killed_reward_run_goes_on_as_if_nothing_had_happened(
     store: Store, study: Study, llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
 ) -> None:
     """Two members, ties, a validation set: killed in the first member, in the second, and between two checkpoints."""
-    monkeypatch.setattr("trainer.reward.LEAST_FOR_VALIDATION", 4)
+    monkeypatch.setattr("trainer.reward_material.LEAST_FOR_VALIDATION", 4)
     for number, prompt in enumerate(add_prompts(store, study, 12)):
         comparison = add_comparison(store, study, prompt, ["Tea!", "Bread.", "No."])
         rank(store, comparison, [[0, 1], [2]] if number % 4 == 0 else [[0], [1], [2]])
