@@ -1,4 +1,4 @@
-"""The command line: labeler serve | people | study | import | export | stats | backup | restore | audit."""
+"""The command line: labeler serve | people | study | import | export | stats | backup | restore | audit | worker-token."""
 
 from typing import Annotated, NoReturn
 
@@ -12,6 +12,7 @@ from labeler.commands.people import People
 from labeler.commands.serve import Serve
 from labeler.commands.stats import Stats
 from labeler.commands.study import Study
+from labeler.commands.worker_token import WorkerTokenCommand
 from preferences.cli import guarded
 
 Command = (
@@ -24,6 +25,7 @@ Command = (
     | Annotated[Backup, subcommand("backup")]
     | Annotated[Restore, subcommand("restore")]
     | Annotated[Audit, subcommand("audit")]
+    | Annotated[WorkerTokenCommand, subcommand("worker-token")]
 )
 
 

@@ -10,9 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from labeler.accounts import COOKIE, IDLE_SECONDS, account_of, token_hash
+from labeler.accounts import COOKIE, IDLE_SECONDS, TooManyTries, account_of, token_hash
 from labeler.failures import failure
+from labeler.pace import by_address
 from labeler.turns import Turns
+from labeler.worker_tokens import PATH, WorkerTokens
 from preferences.records import Annotator, Role
 from preferences.store import Store
 
@@ -25,7 +27,8 @@ NOTED_MOST = 10_000  # sessions of which it is remembered when their use was not
 
 
 class Gate:
-    """Finds whose session the request belongs to (`request.state.account`) and lets it through, or not.
+    """Finds whose session the request belongs to (`request.state.account`) and lets it through, or not. The routes of
+    workers on other hosts open to their tokens alone (`request.state.worker`), which open no other.
 
     `mounts`: path of a mounted Gradio app -> the names of its pages; `events`: those whose pages call Python. `roles`:
     path -> the roles that may enter; any account may enter the others. What is not PUBLIC needs a session, of which the
@@ -49,6 +52,7 @@ class Gate:
         self.idle_seconds = idle_seconds
         self._noted: dict[str, float] = {}
         self._turns = Turns("sessions")
+        self._tokens = WorkerTokens(store)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,6 +63,10 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
+        if scope["path"].startswith(PATH):
+            refusal = await self._no_worker(request)
+            await (refusal or self.app)(scope, receive, send)
+            return
         token = request.cookies.get(COOKIE)
         account = account_of(self.store, token, self.idle_seconds)
         request.state.account = account
@@ -66,6 +74,19 @@ class Gate:
             await self._note_use(token_hash(token))
         refusal = self._refusal(request, account)
         await (refusal or self.app)(scope, receive, send)
+
+    async def _no_worker(self, request: Request) -> Response | None:
+        """Why whoever asks does not get to the routes of workers, to which no session is a key and a token the only one."""
+        try:
+            worker = self._tokens.of(request.headers, by_address(request.scope) or "")
+        except TooManyTries as error:
+            return failure(429, "too_many", str(error))
+        if worker is None:
+            return failure(401, "token", "This needs a worker's token; `labeler worker-token add` makes one.")
+        request.state.worker = worker
+        with suppress(sqlite3.OperationalError):
+            await self._turns.take(self.store.worker_tokens.note_use, worker)
+        return None
 
     async def _note_use(self, session: str) -> None:
         now = self.store.clock()

@@ -67,9 +67,10 @@ def by_address(scope: Scope) -> str | None:
 
 
 def by_account(scope: Scope) -> str | None:
-    """The account that the gate found."""
-    account = scope.get("state", {}).get("account")
-    return account.id if account else None
+    """The account or worker's token that the gate found."""
+    state = scope.get("state", {})
+    found = state.get("account") or state.get("worker")
+    return found.id if found else None
 
 
 def network(address: str) -> str:

@@ -65,11 +65,15 @@ class SecureHeaders:
 
 
 class RequestGuard:
-    """Refuses a state-changing request that another site sent, and a body of more than `limit` bytes."""
+    """Refuses a state-changing request that another site sent, and a body of more than `limit` bytes.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    `limits`: the beginnings of paths with another limit.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int] | None = None) -> None:
         self.app = app
         self.limit = limit
+        self.limits = limits or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -79,9 +83,10 @@ class RequestGuard:
         if not same_origin(Headers(scope=scope)):
             await _refuse(403, "forbidden", "This request came from another site.")(scope, receive, send)
             return
-        body = await _read(scope, receive, self.limit)
+        limit = next((own for path, own in self.limits.items() if scope["path"].startswith(path)), self.limit)
+        body = await _read(scope, receive, limit)
         if body is None:
-            sentence = f"The request is too large (more than {self.limit} bytes)."
+            sentence = f"The request is too large (more than {limit} bytes)."
             await _refuse(413, "too_large", sentence)(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from ipaddress import ip_network
+from pathlib import Path
 
 from labeler.accounts import IDLE_SECONDS, SESSION_SECONDS, TRIES_A_MINUTE
 from preferences.errors import RankloopError
@@ -43,6 +44,8 @@ class Settings:
     """Addresses or networks of proxies that are believed about the browser's address, host and https; none by default."""
     root_path: str = ""
     """The path below which a proxy publishes the labeler, such as /rank."""
+    runs: Path | None = None
+    """Folder of the runs of workers on other hosts; default `runs` beside the database."""
     low_disk_mb: int = 1000
     """Free megabytes on the database's disk below which the alarm is raised."""
 

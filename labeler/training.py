@@ -10,7 +10,7 @@ from labeler.reports import report_of
 from preferences.jobs import Job, KnownRun, KnownWorker
 from preferences.run_files import ADAPTER, SAMPLES, config_of, holds_adapter, logged, tail
 from preferences.store import Store
-from preferences.tables.jobs import OWN_PROMPT
+from preferences.tables.jobs import OWN_PROMPT, TOP_UP
 
 ALIVE_SECONDS = 30.0
 NEWEST, POINTS, LOOKS, LOG_LINES, RECENT = 50, 300, 20, 60, 10
@@ -47,8 +47,8 @@ def is_alive(store: Store, worker: KnownWorker) -> bool:
 
 
 def training_jobs(store: Store) -> list[Job]:
-    """Every job but annotators' own prompts, oldest first."""
-    return [job for job in store.jobs.all() if job.kind != OWN_PROMPT]
+    """Every job but annotators' own prompts and what keeps comparisons waiting, oldest first."""
+    return [job for job in store.jobs.all() if job.kind not in (OWN_PROMPT, TOP_UP)]
 
 
 def jobs_json(store: Store) -> dict[str, Any]:

@@ -28,8 +28,11 @@ from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
 from labeler.study_api import study_api
 from labeler.training_api import training_api
+from labeler.uploads import PIECE_BYTES
 from labeler.visits import Visits
 from labeler.work import work_api
+from labeler.worker_api import worker_api
+from labeler.worker_tokens import PATH
 from preferences.disk import MB, Disk
 from preferences.records import Role
 from preferences.store import Store
@@ -55,7 +58,7 @@ def build_api(
         Middleware(Visits, mounts=mounts),
         Middleware(SecureHeaders),
         Middleware(Throttle, pace=Pace(settings.requests_a_minute_here), key=by_address),
-        Middleware(RequestGuard, limit=settings.body_bytes),
+        Middleware(RequestGuard, limit=settings.body_bytes, limits={PATH: PIECE_BYTES}),
         Middleware(Gate, store=store, mounts=mounts, roles=ROLES, events=events, idle_seconds=settings.idle_seconds),
         Middleware(Throttle, pace=Pace(settings.requests_a_minute), key=by_account),
         # Gradio adds CORS headers of its own, which reflect any origin, unless it finds this one.
@@ -66,7 +69,10 @@ def build_api(
     add_failures(app)
     for with_html in (ranking_api, history_api, own_prompt_api):  # first: routes are tried one after the other
         app.include_router(with_html(store, rendering))
-    app.include_router(health_routes(store, Disk(store.path.resolve().parent, settings.low_disk_mb * MB)))
+    folder = store.path.resolve().parent
+    disk = Disk(folder, settings.low_disk_mb * MB)
+    app.include_router(health_routes(store, disk))
+    app.include_router(worker_api(store, settings.runs or folder / "runs", disk))
     app.include_router(login_routes(logins))
     app.include_router(join_routes(logins))
     for routes in (

@@ -47,3 +47,15 @@ class NothingToUndo(RankloopError):
 
 class NotReady(RankloopError):
     """Something that the annotator waits for is still under way."""
+
+
+class NotHeld(RankloopError):
+    """The job is no longer this worker's: it was stopped, or another one has it."""
+
+
+class BadUpload(RankloopError):
+    """What a worker sent is not what it says that it is, or nothing that a worker sends."""
+
+
+class NoRoom(RankloopError):
+    """The disk has too little room for what a worker wants to send."""

@@ -35,6 +35,17 @@ class KnownWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerToken:
+    """What lets a worker on another host in. `used`: when it last did; `revoked`: since when it does not, or None."""
+
+    id: str
+    name: str
+    created: float
+    used: float | None = None
+    revoked: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KnownRun:
     """A training run that has ended. `folder`: where it is; `document`: its config.json."""
 

@@ -4,6 +4,7 @@ from sqlite_utils import Database, Migrations
 
 from preferences.erasure_schema import ERASURE
 from preferences.spot_schema import SPOT_CHECKS
+from preferences.worker_schema import PROVENANCE, WORKER_TOKENS, WORKERS_AND_RUNS
 
 migrations = Migrations("rankloop")
 
@@ -324,19 +325,21 @@ def m012_scores_and_spot_checks(db: Database) -> None:
         db.execute(statement)
 
 
-WORKERS_AND_RUNS = (
-    """CREATE TABLE workers (
-        name TEXT PRIMARY KEY, about TEXT NOT NULL, started REAL NOT NULL, seen REAL NOT NULL) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE runs (
-        id TEXT PRIMARY KEY, stage TEXT NOT NULL, folder TEXT NOT NULL, study TEXT REFERENCES studies(id),
-        document TEXT NOT NULL, updated REAL NOT NULL) STRICT""",
-    "CREATE INDEX events_by_subject ON events (subject, kind)",
-)
-
-
 @migrations()  # type: ignore[untyped-decorator]
 def m013_workers_and_runs(db: Database) -> None:
     for statement in WORKERS_AND_RUNS:
+        db.execute(statement)
+
+
+@migrations()  # type: ignore[untyped-decorator]
+def m014_worker_tokens(db: Database) -> None:
+    for statement in WORKER_TOKENS:
+        db.execute(statement)
+
+
+@migrations()  # type: ignore[untyped-decorator]
+def m015_provenance(db: Database) -> None:
+    for statement in PROVENANCE:
         db.execute(statement)
 
 

@@ -29,6 +29,7 @@ from preferences.tables.images import Images
 from preferences.tables.invites import Invites
 from preferences.tables.jobs import Jobs
 from preferences.tables.labels import LabelColumns
+from preferences.tables.lent import Lent
 from preferences.tables.policies import Policies
 from preferences.tables.promotions import Promotions
 from preferences.tables.prompts import Prompts
@@ -41,6 +42,7 @@ from preferences.tables.scores import Scores
 from preferences.tables.spot_checks import SpotChecks
 from preferences.tables.studies import Studies
 from preferences.tables.work import Work
+from preferences.tables.worker_tokens import WorkerTokens
 from preferences.tables.workers import Workers
 
 CACHE_KB, SNAPSHOT_KB = 2000, 80000  # of a connection's page cache: as SQLite has it, and while it reads a snapshot
@@ -88,6 +90,8 @@ class Store:
         self.scores = Scores(self)
         self.spot_checks = SpotChecks(self)
         self.labels = LabelColumns(self)
+        self.worker_tokens = WorkerTokens(self)
+        self.lent = Lent(self)
 
     @property
     def db(self) -> Database:

@@ -22,7 +22,7 @@ from trainer.ranked_files import ranked_file
 from trainer.recheck import checked_reward
 from trainer.reward_metrics import accuracy, by, kendall_tau, lengths, negated, pairs_of, top_1
 from trainer.roles import Roles
-from trainer.sample import SampleStage, fitted, respond
+from trainer.sample import SampleStage, fitted, respond, sampler_of
 from trainer.scoring import Scorer
 from trainer.stage import Stage, open_study
 
@@ -67,6 +67,10 @@ class EvaluatePolicy(SampleStage):
     """Take this many times the spread of an ensemble's members off their mean score."""
     queue: bool = False
     """Queue the answers of all, mixed, for the annotators."""
+
+    def needs_base(self) -> bool:
+        """Whoever draws the answers."""
+        return True
 
 
 def evaluate_reward(config: EvaluateReward, store: Store | None, base: Base) -> dict[str, Any]:
@@ -135,11 +139,12 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base, job: Job |
     k = config.k or study.k
     config = fitted(config, base, k)
     roles = Roles(base)
+    sampler = sampler_of(config, roles, k)
     model = checked_reward(roles, config.reward, config.at_once, config.pessimism) if config.reward else None
     human = human_answers(store, config.human, prompts)[1] if config.human else None
     policies = [policy, against, *others]
     with tqdm(total=len(policies) * k * len(prompts), desc="sample", unit="answer") as bar:
-        answers = [respond(config, store, roles, [one], prompts, k, bar.update) for one in policies]
+        answers = [respond(config, store, sampler, [one], prompts, k, bar.update) for one in policies]
     found = [measured(config, model, prompts, rows) for rows in answers]
     result: dict[str, Any] = {"prompts": len(prompts), "policy": policy.name, "against": against.name}
     result |= {"new": found[0][0], "old": found[1][0]} | compared(found[0][1], found[1][1])

@@ -36,6 +36,7 @@ HEARTBEAT_SECONDS = 5
 LOGS = ".logs"  # in the worker's folder of runs; no run can have that name
 OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
 KINDS: dict[str, type[Stage | Report]] = {**BY_NAME, "report": Report}
+OWN_SERVER = ("endpoint", "endpoint_model", "concurrency")  # of jobs that sample
 
 
 def do_job(config: "Worker", store: Store, job: Job) -> None:
@@ -64,7 +65,8 @@ def do_job(config: "Worker", store: Store, job: Job) -> None:
                 if left <= 0:
                     return
                 stage = replace(stage, prompts=left)
-            result = execute(stage, store, load_base(stage.model, stage.quantize), job)
+            base = load_base(stage.model, stage.quantize) if stage.needs_base() else None
+            result = execute(stage, store, base, job)
             if not folder:  # a run's folder says what came of it
                 store.jobs.hold(job, {"result": result})
 
@@ -169,7 +171,8 @@ def stage_of(job: Job, config: "Worker") -> Stage | Report:
     kind = KINDS[job.kind]
     hints = get_type_hints(kind)
     required = {field.name: field.default is MISSING for field in fields(kind) if field.name != "db"}
-    own = {name: getattr(config, name) for name in OWN if name in required}
+    names = (*OWN, *OWN_SERVER) if issubclass(kind, Select) else OWN
+    own = {name: getattr(config, name) for name in names if name in required}
     options: dict[str, Any] = {"db": config.db, **own}
     for name, value in job.spec.items():
         if name not in required:

@@ -3,14 +3,13 @@
 from preferences.errors import RankloopError
 from preferences.jobs import Job
 from preferences.store import Store
-from trainer.policies import sampling_policies
-from trainer.roles import Roles
+from preferences.tables.jobs import OWN_PRIORITY
+from trainer.policies import policies_or
 from trainer.sample import SampleStage, respond
+from trainer.sampler import Sampler
 
-PRIORITY = 1000.0  # it is the next comparison of whoever typed the prompt
 
-
-def answer_own_prompt(config: SampleStage, store: Store, job: Job, roles: Roles) -> None:
+def answer_own_prompt(config: SampleStage, store: Store, job: Job, sampler: Sampler) -> None:
     """Sample the study's K answers to the job's prompt and queue them for its annotator alone.
 
     The job's progress says how many answers have ended, and at last which comparison they are. Raises RankloopError if
@@ -28,12 +27,12 @@ def answer_own_prompt(config: SampleStage, store: Store, job: Job, roles: Roles)
         store.jobs.beat(job, {"answers": ended, "of": k})
 
     note(0)
-    policies = sampling_policies(store, study, roles.base)
-    (answers,) = respond(config, store, roles, policies, [prompt], k, note)
+    policies = policies_or(store, study, sampler.plain)
+    (answers,) = respond(config, store, sampler, policies, [prompt], k, note)
     # The prompt does not join the study's prompts: nobody else is shown what somebody typed.
     with store.write():
         made = store.comparisons.add(
-            study, prompt.id, answers, origin="own prompt", priority=PRIORITY, asked_by=job.spec["annotator"]
+            study, prompt.id, answers, origin="own prompt", priority=OWN_PRIORITY, asked_by=job.spec["annotator"]
         )
         if made is None:
             raise RankloopError("All answers to this prompt were the same; try another prompt.")

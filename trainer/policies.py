@@ -1,5 +1,6 @@
 """Policy rows as roles on a loaded base."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from preferences.records import Policy, Study, content_id
@@ -11,14 +12,23 @@ from trainer.roles import Roles
 
 def sampling_policies(store: Store, study: Study, base: Base) -> list[Policy]:
     """The study's sampling policies; the plain base is registered as its first one if it has none."""
+    return policies_or(store, study, lambda: plain_policy(base))
+
+
+def policies_or(store: Store, study: Study, plain: Callable[[], Policy]) -> list[Policy]:
+    """The study's sampling policies; `plain` gives the first one if it has none."""
     policies = store.studies.sampling_policies(study)
     if policies:
         return policies
-    ident = content_id("policy", "base", base.identity)
-    name = f"{Path(base.id).name}-{base.quantization}"
-    policy = store.policies.add(Policy(ident, name, "base", base.id, base.quantization))
+    policy = store.policies.add(plain())
     store.studies.set_sampling_policies(study, [policy])
     return [policy]
+
+
+def plain_policy(base: Base) -> Policy:
+    """The base without an adapter."""
+    ident = content_id("policy", "base", base.identity)
+    return Policy(ident, f"{Path(base.id).name}-{base.quantization}", "base", base.id, base.quantization)
 
 
 def load_policy(roles: Roles, policy: Policy) -> str:

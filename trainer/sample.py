@@ -12,11 +12,13 @@ from preferences.records import Policy, Prompt, Response, Study
 from preferences.store import Store
 from trainer.batches import chunks
 from trainer.budget import SAMPLED
+from trainer.endpoint import Endpoint
 from trainer.models import Base
-from trainer.policies import load_policy, sampling_policies
+from trainer.policies import policies_or
 from trainer.roles import Roles
-from trainer.rollout import Sampling, generate
+from trainer.rollout import Sampling
 from trainer.room import sample_budget
+from trainer.sampler import Drawn, FarSampler, LocalSampler, Sampler, Slot
 from trainer.stage import Stage, open_study
 
 RESAMPLES = 3
@@ -39,6 +41,13 @@ class SampleStage(Stage):
     """Answers are cut after this many tokens."""
     token_budget: int | None = None
     """Prompt and answer tokens sampled at once; default what fits on the GPU, 6144 on a CPU."""
+    endpoint: str | None = None
+    """Let the OpenAI-compatible server at this address draw the answers, such as http://localhost:8000/v1 (docs/scale.md).
+    Its key is read from RANKLOOP_ENDPOINT_KEY or OPENAI_API_KEY."""
+    endpoint_model: str | None = None
+    """What the server calls the policy; default an adapter by the policy's name, a base by its model's."""
+    concurrency: int = 8
+    """Requests to the server at once; fewer while it is busy."""
 
     def __post_init__(self) -> None:
         self.sampling()
@@ -46,6 +55,12 @@ class SampleStage(Stage):
             raise RankloopError(f"k must be from 2 to 9, not {self.k}.")
         if self.prompts is not None and self.prompts < 1:
             raise RankloopError(f"prompts must be at least 1, not {self.prompts}.")
+        if self.concurrency < 1:
+            raise RankloopError(f"concurrency must be at least 1, not {self.concurrency}.")
+
+    def needs_base(self) -> bool:
+        """Not if a server has it."""
+        return self.endpoint is None
 
     def sampling(self) -> Sampling:
         """How answers are drawn."""
@@ -60,31 +75,21 @@ class SampleStage(Stage):
 S = TypeVar("S", bound=SampleStage)
 
 
-@dataclass(slots=True)
-class Slot:
-    """A response still to be drawn. `tries`: how often its text was one that the prompt had already."""
-
-    prompt: Prompt
-    policy: Policy
-    index: int
-    tries: int = 0
-
-
-def sample(config: SampleStage, store: Store, base: Base, job: Job | None = None) -> dict[str, Any]:
+def sample(config: SampleStage, store: Store, base: Base | None, job: Job | None = None) -> dict[str, Any]:
     """Answer the prompts that wait and queue one comparison each; {"prompts", "responses", "comparisons", "policies"}.
 
     `job`: its progress says, with the comparisons themselves, how many prompts are done; of one that was lost
     nothing more is stored.
     """
     study = open_study(store, config.study)
-    policies = sampling_policies(store, study, base)
-    prompts = store.studies.prompts_without_comparison(study, config.prompts or 10**9)
     k, count, comparisons = config.k or study.k, 0, 0
-    config = fitted(config, base, k)
-    roles, done = Roles(base), job.progress.get("prompts", 0) if job else 0
+    sampler = sampler_of(config, Roles(base) if base else None, k)
+    policies = policies_or(store, study, sampler.plain)
+    prompts = store.studies.prompts_without_comparison(study, config.prompts or 10**9)
+    done = job.progress.get("prompts", 0) if job else 0
     with tqdm(total=len(prompts) * k, desc="sample", unit="answer") as bar:
         for part in chunks(prompts, STORED_AT_ONCE):
-            responses = respond(config, store, roles, policies, part, k, bar.update)
+            responses = respond(config, store, sampler, policies, part, k, bar.update)
             count += sum(map(len, responses))
             with store.write():
                 comparisons += queue(store, study, part, responses)
@@ -95,20 +100,28 @@ def sample(config: SampleStage, store: Store, base: Base, job: Job | None = None
     return {"prompts": len(prompts), "responses": count, "comparisons": comparisons, "policies": names}
 
 
+def sampler_of(config: SampleStage, roles: Roles | None, k: int) -> Sampler:
+    """Who draws the answers, as the options say."""
+    if config.endpoint:
+        return FarSampler(Endpoint(config.endpoint, config.concurrency), config.endpoint_model)
+    assert roles is not None, "Without a server the base is needed."
+    return LocalSampler(roles, fitted(config, roles.base, k).at_once)
+
+
 def fitted(config: S, base: Base, k: int) -> S:
     """The options with a token budget that fits the device."""
     return replace(config, token_budget=config.token_budget or sample_budget(base, config.max_new_tokens, k))
 
 
 def respond(
-    config: SampleStage, store: Store, roles: Roles, policies: Sequence[Policy], prompts: Sequence[Prompt], k: int,
+    config: SampleStage, store: Store, sampler: Sampler, policies: Sequence[Policy], prompts: Sequence[Prompt], k: int,
     on_rows: Callable[[int], object],
 ) -> list[list[Response]]:  # fmt: skip
     """K stored responses a prompt, shared evenly between the policies; a repeated text is drawn again at most thrice.
 
     `on_rows` hears how many answers have just ended, those drawn again left out.
     """
-    answers: dict[str, list[Response]] = {prompt.id: [] for prompt in prompts}
+    answers: dict[str, list[Drawn]] = {prompt.id: [] for prompt in prompts}
     counts = {(p.id, q.id): next_index(store, p, q) for p in prompts for q in policies}
     slots = []
     for prompt in prompts:
@@ -117,20 +130,21 @@ def respond(
             slots.append(Slot(prompt, policy, counts[prompt.id, policy.id]))
             counts[prompt.id, policy.id] += 1
     for _ in range(1 + RESAMPLES):
-        drawn = draw(config, roles, slots, on_rows)
+        drawn = sampler.draw(slots, config.sampling(), config.seed, on_rows)
         repeated = []
-        for slot, response in zip(slots, drawn, strict=True):
-            known = any(response.text == other.text for other in answers[slot.prompt.id])
+        for slot, made in zip(slots, drawn, strict=True):
+            known = any(made.response.text == other.response.text for other in answers[slot.prompt.id])
             if known and slot.tries < RESAMPLES:
                 slot.tries += 1
                 slot.index = counts[slot.prompt.id, slot.policy.id]
                 counts[slot.prompt.id, slot.policy.id] += 1
                 repeated.append(slot)
             else:
-                answers[slot.prompt.id].append(response)
+                answers[slot.prompt.id].append(made)
         slots, on_rows = repeated, _ignore
-    store.responses.add(response for prompt in prompts for response in answers[prompt.id])
-    return [answers[prompt.id] for prompt in prompts]
+    kept = [made for prompt in prompts for made in answers[prompt.id]]
+    store.responses.add([one.response for one in kept], {one.response.id: one.provenance for one in kept})
+    return [[made.response for made in answers[prompt.id]] for prompt in prompts]
 
 
 def next_index(store: Store, prompt: Prompt, policy: Policy) -> int:
@@ -140,26 +154,6 @@ def next_index(store: Store, prompt: Prompt, policy: Policy) -> int:
 
 def _ignore(rows: int) -> None:
     """Nobody counts these rows."""
-
-
-def draw(config: SampleStage, roles: Roles, slots: Sequence[Slot], on_rows: Callable[[int], object]) -> list[Response]:
-    """One response a slot, in order."""
-    base, sampling = roles.base, config.sampling()
-    drawn: list[Response | None] = [None] * len(slots)
-    for policy in {slot.policy.id: slot.policy for slot in slots}.values():
-        mine = [i for i, slot in enumerate(slots) if slot.policy.id == policy.id]
-        role = load_policy(roles, policy)
-        prompts = [base.prompt_ids(slots[i].prompt.messages) for i in mine]
-        keys = [(config.seed, int(slots[i].prompt.id, 16), slots[i].index) for i in mine]
-        samples = generate(roles, role, prompts, keys, sampling, config.at_once, on_rows)
-        for i, result in zip(mine, samples, strict=True):
-            drawn[i] = Response.make(
-                slots[i].prompt.id, policy.id, base.text(result.ids), config.seed, slots[i].index,
-                temperature=sampling.temperature, top_p=sampling.top_p, max_new_tokens=sampling.max_new_tokens,
-                finish_reason="stop" if result.finished else "length", tokens=len(result.ids),
-                template_hash=base.template_hash,
-            )  # fmt: skip
-    return [response for response in drawn if response is not None]
 
 
 def queue(

@@ -23,9 +23,12 @@ from trainer.stage import Stage
 OFFERED: dict[str, type[Stage | Report]] = {
     "sft": Sft, "reward": Reward, "ppo": Ppo, "evaluate": EvaluatePolicy, "report": Report, "check": Check,
 }  # fmt: skip
-# Decided by the worker or the page; `functions` would run any Python file on the worker's machine. The command line alone
-# compares several at once (`also`, `others`).
-WITHHELD = ("db", "json", "out", "resume", "functions", "name", "also", "others")
+# Decided by the worker or the page; `functions` would run any Python file on the worker's machine, `endpoint` reach any host.
+# The command line alone compares several at once (`also`, `others`).
+WITHHELD = (
+    "db", "json", "out", "resume", "functions", "name", "also", "others", "endpoint", "endpoint_model", "concurrency",
+    "weight_clip",
+)  # fmt: skip
 # Asked for first; the others have defaults that rarely need another value.
 MAIN = {
     "sft": ("study", "demonstrations", "epochs", "lr", "rank"),

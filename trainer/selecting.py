@@ -14,10 +14,11 @@ from preferences.records import Prompt, Response, Study
 from preferences.selection import ACQUISITIONS, RANDOM, Acquisition, Picked, arms, random_arm, selected_arm
 from preferences.store import Store
 from trainer.models import Base
-from trainer.policies import sampling_policies
+from trainer.policies import policies_or
 from trainer.recheck import checked_reward
 from trainer.roles import Roles
-from trainer.sample import STORED_AT_ONCE, SampleStage, fitted, queue, respond, sample
+from trainer.sample import STORED_AT_ONCE, SampleStage, fitted, queue, respond, sample, sampler_of
+from trainer.sampler import Sampler
 from trainer.scoring import Scorer, response_example
 from trainer.stage import open_study
 
@@ -37,6 +38,10 @@ class Select(SampleStage):
     pool: int = 4
     """Prompts that are answered and scored for each one that is queued."""
 
+    def needs_base(self) -> bool:
+        """A reward model that chooses runs here, whoever draws the answers."""
+        return self.select != "none" or self.endpoint is None
+
     def __post_init__(self) -> None:
         SampleStage.__post_init__(self)
         if not 0 <= self.random <= 1:
@@ -47,13 +52,14 @@ class Select(SampleStage):
             raise RankloopError(f"--select {self.select} needs --reward, the reward model that chooses.")
 
 
-def sample_selected(config: Select, store: Store, base: Base, job: Job | None = None) -> dict[str, Any]:
+def sample_selected(config: Select, store: Store, base: Base | None, job: Job | None = None) -> dict[str, Any]:
     """Answer prompts that wait and queue comparisons; what `sample` says, and with a selection {"selected", "random"}.
 
     `job`: as for `sample`.
     """
     if config.select == "none":
         return sample(config, store, base, job)
+    assert base is not None, "A reward model needs the base."
     done = job.progress.get("prompts", 0) if job else 0
 
     def note(prompts: int) -> None:
@@ -63,9 +69,10 @@ def sample_selected(config: Select, store: Store, base: Base, job: Job | None = 
             store.jobs.hold(job, {"prompts": done})
 
     study = open_study(store, config.study)
-    roles, policies = Roles(base), sampling_policies(store, study, base)
+    roles = Roles(base)
     config = fitted(config, base, config.k or study.k)
-    chooser = Chooser.load(config, roles)
+    chooser = Chooser.load(config, roles, sampler_of(config, roles, config.k or study.k))
+    policies = policies_or(store, study, chooser.sampler.plain)
     waiting = store.studies.prompts_without_comparison(study, 10**9)
     wanted = min(config.prompts or len(waiting), len(waiting))
     counts = {"prompts": 0, "responses": 0, "comparisons": 0, "selected": 0, "random": 0}
@@ -85,9 +92,10 @@ class Chooser:
     config: Select
     roles: Roles
     model: Scorer
+    sampler: Sampler
 
     @staticmethod
-    def load(config: Select, roles: Roles) -> "Chooser":
+    def load(config: Select, roles: Roles, sampler: Sampler) -> "Chooser":
         """Raises RankloopError for disagreement within a single model; WrongAdapter."""
         assert config.reward is not None, "Without a reward model nothing is chosen."
         model = checked_reward(roles, config.reward, config.at_once)
@@ -96,7 +104,7 @@ class Chooser:
                 f"{config.reward} is a single reward model, which cannot disagree with itself; train an ensemble with "
                 "`trainer reward --members 4`, or choose --select closeness."
             )
-        return Chooser(config, roles, model)
+        return Chooser(config, roles, model, sampler)
 
     def queue(
         self, store: Store, study: Study, pool: Sequence[Prompt], count: int, note: Callable[[int], object] = bool
@@ -133,8 +141,8 @@ class Chooser:
         self, store: Store, study: Study, prompts: Sequence[Prompt], on_rows: Callable[[int], object]
     ) -> list[list[Response]]:
         """K a prompt, by the study's sampling policies."""
-        policies = sampling_policies(store, study, self.roles.base)
-        return respond(self.config, store, self.roles, policies, prompts, self.config.k or study.k, on_rows)
+        policies = policies_or(store, study, self.sampler.plain)
+        return respond(self.config, store, self.sampler, policies, prompts, self.config.k or study.k, on_rows)
 
     def values(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[Response]]) -> list[float]:
         """How much a label of each prompt's answers is worth, as the reward model sees it."""

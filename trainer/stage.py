@@ -42,6 +42,10 @@ class Stage:
         """Whether the command reads the database."""
         return True
 
+    def needs_base(self) -> bool:
+        """Whether the model is run in this process."""
+        return True
+
 
 def open_study(store: Store, name: str | None) -> Study:
     """The named study, or the default one."""

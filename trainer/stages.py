@@ -49,17 +49,19 @@ def run(stage: Stage) -> dict[str, Any] | None:
     lock = device_lock(default_device_name()) if world.first_here else nullcontext()
     with world.quiet(), lock:
         with world.first_first():
-            base = open_base(stage, world)
-        world.agree(base.identity, "base")
+            base = open_base(stage, world) if stage.needs_base() else None
+        if base:
+            world.agree(base.identity, "base")
         result = execute(stage, store, base, world=world)
         world.leave()
     return result if world.main else None
 
 
 def execute(
-    stage: Stage, store: Store | None, base: Base, job: Job | None = None, world: World = ALONE
+    stage: Stage, store: Store | None, base: Base | None, job: Job | None = None, world: World = ALONE
 ) -> dict[str, Any]:
-    """Run one command on an open store and a loaded base; what samples notes in its `job`, if it is one, how far it is."""
+    """Run one command on an open store and, if it needs one, a loaded base; what samples notes in its `job`, if it is one,
+    how far it is."""
     more: dict[str, Any] = {"job": job} if job and isinstance(stage, SampleStage) else {}
     if world.size > 1:
         more["world"] = world

@@ -7,33 +7,32 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from filelock import FileLock, Timeout
 
 from preferences.beside import beside
 from preferences.cli import open_store
 from preferences.disk import Disk
-from preferences.records import Study, random_id
+from preferences.errors import NotHeld, RankloopError
+from preferences.jobs import Job
+from preferences.records import random_id
+from preferences.shortage import is_short
 from preferences.store import Store
-from preferences.tables.jobs import OWN_PROMPT, PLAN
+from preferences.tables.jobs import STALE_SECONDS, TOP_UP
+from trainer.bench import Bench
+from trainer.errand import Errand
+from trainer.far_labeler import FOR_EVER, BadToken, FarLabeler, read_token
 from trainer.freshness import Freshness
-from trainer.jobs import do_job, do_plan, held
-from trainer.own_prompts import answer_own_prompt
-from trainer.policies import sampling_policies
-from trainer.roles import Roles
-from trainer.sample import fitted, queue, respond
 from trainer.schemas import about
-from trainer.selecting import Chooser, Select
+from trainer.selecting import Select
 from trainer.stage import default_device_name, device_lock, open_base, open_study, stop_on_sigterm
 
 NICENESS = 15
-ACTIVE_SECONDS = 30 * 60
-STALE_SECONDS = 60
 SEEN_SECONDS = 5
 
 
@@ -51,59 +50,62 @@ class Worker(Select):
     """Folder of the runs that are launched from the browser, and of the jobs' logs."""
     once: bool = False
     """Stop when there is nothing to do."""
+    server: str | None = None
+    """Work for the labeler at this address, on another host, instead of on --db (docs/scale.md)."""
+    token_file: Path | None = None
+    """With --server: the file that holds this worker's token (`labeler worker-token add`)."""
+    folder: Path = Path("rankloop-worker")
+    """With --server: where what jobs need and make is kept; what is trained here is not fetched again."""
+
+    def __post_init__(self) -> None:
+        Select.__post_init__(self)
+        if (self.server is None) != (self.token_file is None):
+            raise RankloopError("--server and --token-file belong together: give both or neither.")
 
 
 def work(config: Worker) -> dict[str, Any]:
     """Serve until SIGTERM or Ctrl-C (or until idle, with `once`); {"sampled", "jobs"} counts."""
     os.nice(max(0, NICENESS - os.nice(0)))
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    done = {"sampled": 0, "jobs": 0}
+    name = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:6]}"  # in containers the first two may be another's as well
+    try:
+        with stop_on_sigterm():
+            (serve_far if config.server else serve)(config, name, done)
+    except KeyboardInterrupt:
+        print("The worker stops; it can be started again at any time.", file=sys.stderr)
+    return done
+
+
+def serve(config: Worker, name: str, done: dict[str, int]) -> None:
+    """On the database of this host."""
     store = open_store(config.db)
     warning = store.check()
     if warning:
         print(warning, file=sys.stderr)
-    done = {"sampled": 0, "jobs": 0}
-    name = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:6]}"  # in containers the first two may be another's as well
-    with stop_on_sigterm(), known(config, store, name):
-        try:
-            loop(config, store, name, done)
-        except KeyboardInterrupt:
-            print("The worker stops; it can be started again at any time.", file=sys.stderr)
-    return done
+    with known(config, store, name):
+        loop(config, store, name, done)
 
 
 def loop(config: Worker, store: Store, name: str, done: dict[str, int]) -> None:
     """Jobs first, then the queue, then what pages show of the reward model, then a rest."""
-    disk, freshness = Disk(store.path.resolve().parent), Freshness()
-    ready: Ready | None = None
+    disk, freshness, bench = Disk(store.path.resolve().parent), Freshness(), Bench()
     while True:
         wait_for_room(disk, config)
         job = store.jobs.claim(name, STALE_SECONDS)
-        if job and job.kind == OWN_PROMPT:
-            with held(store, job), device_lock(default_device_name()):
-                ready = ready or opened(config, store)
-                answer_own_prompt(ready.config, store, job, ready.roles)
-            done["jobs"] += 1
-            continue
-        if job and job.kind == PLAN:
-            do_plan(config, store, job)
-            done["jobs"] += 1
-            continue
         if job:
-            ready = None  # a training stage needs the memory, and leaves adapters on the base it used
-            do_job(config, store, job)
+            bench.take(config, store, job)
             done["jobs"] += 1
             continue
         study = open_study(store, config.study)
-        if study.status == "active" and is_short(config, store, study):
-            with device_lock(default_device_name()):
-                ready = ready or opened(config, store)
-                made = top_up(ready, store, study)
+        if study.status == "active" and is_short(store, study, config.waiting):
+            made = bench.top_up(config, store, study)
             done["sampled"] += made
             if made:
                 continue
-        reward, answers = freshness.unscored(store, study)
+        reward, answers = freshness.unscored(store, study) if config.endpoint is None else ("", [])
         if answers:
-            ready = None
+            bench.ready = None
             with device_lock(default_device_name()):
                 freshness.refresh(store, open_base(config), reward, answers, config.at_once)
             continue
@@ -112,21 +114,60 @@ def loop(config: Worker, store: Store, name: str, done: dict[str, int]) -> None:
         time.sleep(config.poll)
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The options with a token budget that fits the device, the roles on the base, and what chooses prompts, if anything."""
+def serve_far(config: Worker, name: str, done: dict[str, int]) -> None:
+    """For a labeler on another host."""
+    assert config.server is not None and config.token_file is not None, "The options were checked."
+    labeler = FarLabeler(config.server, read_token(config.token_file), name)
+    disk, bench = Disk(config.folder), Bench()
+    at_once = (config.prompts or config.prompts_at_once) * (config.pool if config.select != "none" else 1)
+    with alone_in(config.folder), labeler.known(about(config.model, config.quantize, config.study, config.runs)):
+        while True:
+            wait_for_room(disk, config)
+            job = labeler.claim(config.waiting, at_once, config.study)
+            made = run_errand(config, labeler, job, bench) if job else 0
+            if job and job.kind != TOP_UP:
+                done["jobs"] += 1
+                continue
+            done["sampled"] += made
+            if made:
+                continue
+            if config.once:
+                return
+            time.sleep(config.poll)
 
-    config: Worker
-    roles: Roles
-    chooser: Chooser | None
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The folder is this worker's. Raises RankloopError if it is another one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RankloopError(f"Another worker is at work in {folder}; give each a --folder of its own.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def opened(config: Worker, store: Store) -> Ready:
-    """The base with whatever the worker needs on it."""
-    base = open_base(config)
-    config = fitted(config, base, config.k or open_study(store, config.study).k)
-    roles = Roles(base)
-    return Ready(config, roles, Chooser.load(config, roles) if config.select != "none" else None)
+def run_errand(config: Worker, labeler: FarLabeler, job: Job, bench: Bench) -> int:
+    """One job, from what it needs to what it makes; how many comparisons that were."""
+    try:
+        errand = Errand(labeler, job, config.folder)
+    except NotHeld as error:
+        print(error, file=sys.stderr)
+        return 0
+    except BadToken:
+        raise
+    except RankloopError as error:
+        with suppress(NotHeld):
+            labeler.end(job, "failed", str(error), FOR_EVER)
+        return 0
+    here = replace(config, db=errand.store.path, study=None, runs=errand.log.parent.parent)
+    with errand.under_way() as taken:
+        bench.take(here, errand.store, taken)
+    return errand.comparisons
 
 
 def wait_for_room(disk: Disk, config: Worker) -> None:
@@ -135,37 +176,6 @@ def wait_for_room(disk: Disk, config: Worker) -> None:
         print(disk.alarm(), file=sys.stderr, flush=True)
         while disk.state() == "full":
             time.sleep(config.poll)
-
-
-def is_short(config: Worker, store: Store, study: Study) -> bool:
-    """Whether fewer comparisons wait than so many for each annotator who was active in the last half hour.
-
-    What is left over from earlier policies does not count. Also whether one of them has fewer before them: what still
-    waits for others may be what they have ranked already.
-    """
-    active = store.annotators.active(store.clock() - ACTIVE_SECONDS)
-    enough = config.waiting * max(1, len(active))
-    if store.queue.waiting(study) < enough or store.promotions.fresh(study, enough) < enough:
-        return True
-    return any(
-        len(store.queue.candidates(study, annotator, config.waiting)) < config.waiting
-        for annotator in active
-        if not store.queue.refusal(study, annotator) and store.queue.has_prompts_for(study, annotator)
-    )
-
-
-def top_up(ready: Ready, store: Store, study: Study) -> int:
-    """Answer a few more prompts, those asked about least first, or those chosen of them; how many comparisons that gave."""
-    config, roles = ready.config, ready.roles
-    policies = sampling_policies(store, study, roles.base)
-    count = config.prompts or config.prompts_at_once
-    if ready.chooser:
-        pool = store.studies.least_compared_prompts(study, count * config.pool)
-        return ready.chooser.queue(store, study, pool, count)["comparisons"]
-    prompts = store.studies.least_compared_prompts(study, count)
-    with tqdm(total=len(prompts) * (config.k or study.k), desc="sample", unit="answer") as bar:
-        responses = respond(config, store, roles, policies, prompts, config.k or study.k, bar.update)
-    return queue(store, study, prompts, responses)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Jobs that the browser or the command line leaves for `trainer worker`."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from preferences.errors import NotReady, UnknownName
@@ -9,7 +10,10 @@ from preferences.records import random_id
 from preferences.tables.table import Table, from_row, to_row
 
 OWN_PROMPT = "own_prompt"  # an annotator waits for it in front of the page
+OWN_PRIORITY = 1000.0  # it is the next comparison of whoever typed the prompt
+TOP_UP = "top_up"  # a few more comparisons, which a worker on another host is asked for
 PLAN = "plan"  # what memory a stage would take with the options that somebody looks at
+STALE_SECONDS = 60.0  # without a heartbeat: its worker is dead
 MINE = "WHERE id = ? AND worker = ? AND status = 'running'"
 
 
@@ -57,8 +61,9 @@ class Jobs(Table):
             self.store.events.add(actor, "job resumed", job.id, {"kind": job.kind})
         return self.get(job.id)
 
-    def claim(self, worker: str, stale_after: float) -> Job | None:
-        """The oldest job that is queued, or running without a heartbeat for `stale_after` seconds, or None.
+    def claim(self, worker: str, stale_after: float, beside: Sequence[str] = ()) -> Job | None:
+        """The oldest job that is queued, or running without a heartbeat for `stale_after` seconds, or None; none of the kinds
+        `beside`.
 
         Own prompts of annotators come before all else. A heartbeat that lies as far ahead is old as well: the clock was set
         back, and a worker that lives would have said so since.
@@ -66,10 +71,11 @@ class Jobs(Table):
         now = self.store.clock()
         with self.store.write() as db:
             row = self.row(
-                "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND abs(heartbeat - ?) > ?) "
-                "ORDER BY kind != ?, created, rowid LIMIT 1",
+                "SELECT * FROM jobs WHERE (status = 'queued' OR (status = 'running' AND abs(heartbeat - ?) > ?)) "
+                "AND kind NOT IN (SELECT value FROM json_each(?)) ORDER BY kind != ?, created, rowid LIMIT 1",
                 now,
                 stale_after,
+                json.dumps(beside),
                 OWN_PROMPT,
             )
             if row is None:
@@ -104,6 +110,11 @@ class Jobs(Table):
                 f"UPDATE jobs SET status = ?, error = ?, finished = ? {MINE}",
                 ["failed" if error else "done", error, self.store.clock(), job.id, job.worker],
             )
+
+    def forget(self, kind: str) -> None:
+        """Jobs of that kind that have ended are nobody's business any more."""
+        with self.store.write() as db:
+            db.execute("DELETE FROM jobs WHERE kind = ? AND status NOT IN ('queued', 'running')", [kind])
 
     def get(self, ident: str) -> Job:
         """The job of that id. Raises UnknownName."""

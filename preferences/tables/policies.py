@@ -32,6 +32,14 @@ class Policies(Table):
             raise UnknownName(f"There is no policy {name!r} (there are: {names}).")
         return policy
 
+    def line(self, policy: Policy) -> list[Policy]:
+        """What it was trained from, what that was trained from, and so on."""
+        found = []
+        while policy.parent:
+            policy = self.get(policy.parent)
+            found.append(policy)
+        return found
+
     def anchor(self, policy: Policy) -> Policy:
         """The SFT policy that it comes from, however many rounds ago; without one, the first of its line. May be itself."""
         while policy.kind != "sft" and policy.parent:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from preferences.clusters import Links
 from preferences.errors import UnknownName
-from preferences.records import Message, Prompt, Split, content_id
+from preferences.records import Message, Prompt, Split, Study, content_id
 from preferences.splits import split_of
 from preferences.tables.table import Table, from_row, to_row
 from preferences.tables.twins import Twins
@@ -64,6 +64,11 @@ class Prompts(Table):
         """Prompts by id."""
         rows = self.rows("SELECT * FROM prompts WHERE id IN (SELECT value FROM json_each(?))", json.dumps(list(idents)))
         return {row["id"]: from_row(Prompt, row) for row in rows}
+
+    def of_study(self, study: Study, idents: Iterable[str]) -> set[str]:
+        """Which of those ids are the study's prompts'."""
+        sql = "SELECT prompt FROM study_prompts WHERE study = ? AND prompt IN (SELECT value FROM json_each(?))"
+        return {row["prompt"] for row in self.rows(sql, study.id, json.dumps(list(idents)))}
 
     def all(self, split: str | None = None, study: str | None = None) -> list[Prompt]:
         """Prompts in the order of import, of one split or one study (its id) if given."""

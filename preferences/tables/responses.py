@@ -1,7 +1,7 @@
 """Sampled answers; each distinct text is stored once."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from preferences.records import Policy, Response, Study, content_id
@@ -16,8 +16,11 @@ SELECT = (
 class Responses(Table):
     """Append-only."""
 
-    def add(self, responses: Iterable[Response]) -> int:
-        """Store responses; known ids are left alone. The number that was new."""
+    def add(self, responses: Iterable[Response], provenance: Mapping[str, dict[str, Any]] | None = None) -> int:
+        """Store responses; known ids are left alone. The number that was new.
+
+        `provenance`: of those that a server gave, which request of it did, by their ids; {} is as none.
+        """
         responses = list(responses)
         now = self.store.clock()
         with self.store.write():
@@ -27,7 +30,19 @@ class Responses(Table):
                 {**to_row(response), "text": content_id("text", response.text), "created": response.created or now}
                 for response in responses
             ]
-            return self.insert("responses", rows, ignore=True)
+            new = self.insert("responses", rows, ignore=True)
+            said = [
+                {"response": ident, "document": json.dumps(document, ensure_ascii=False)}
+                for ident, document in (provenance or {}).items()
+                if document
+            ]
+            self.insert("provenance", said, ignore=True)
+        return new
+
+    def provenance(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What is known of the requests that gave these responses, of those that a server gave."""
+        sql = "SELECT * FROM provenance WHERE response IN (SELECT value FROM json_each(?))"
+        return {row["response"]: json.loads(row["document"]) for row in self.rows(sql, json.dumps(list(ids)))}
 
     def get_many(self, ids: Iterable[str]) -> dict[str, Response]:
         """Responses by id."""

@@ -43,16 +43,17 @@ for line in sys.stdin:
 
 
 class Mortal:
-    """A server on one port for all its lives. `environment`: added to that of this process."""
+    """A server on one port for all its lives. `environment`: added to that of this process; `before`: Python that it runs
+    first."""
 
-    def __init__(self, db: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, db: Path, environment: dict[str, str] | None = None, before: str = "") -> None:
         self.db = db
         self.port = 0
         self.pid: int | None = None
         self.deaths = self.changes = 0
         self.turn = threading.Lock()
         self.launcher = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-c", before + SERVER, str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
         )  # fmt: skip
 

@@ -91,6 +91,15 @@ ROUTES: dict[tuple[str, str], Statuses] = {
     ("POST", "/api/promotions/back"): (401, 403, 422, 422),
     ("GET", "/api/lineage"): (401, 403, 200, 200),
     ("GET", "/api/runs/{run}/run.zip"): (401, 403, 404, 404),
+    **dict.fromkeys(  # a worker's token alone opens these: test_worker_api.py
+        [
+            *(("POST", f"/api/worker/{name}") for name in ("hello", "seen", "leave", "claim")),
+            *(("GET", f"/api/worker/jobs/{{job}}/{name}") for name in ("store", "files", "file")),
+            *(("POST", f"/api/worker/jobs/{{job}}/{name}") for name in ("missing", "beat", "effects", "files", "end")),
+            ("PUT", "/api/worker/jobs/{job}/pieces/{sha256}"),
+        ],
+        (401, 401, 401, 401),
+    ),
     ("GET", "/study/training"): (401, 403, 200, 200),
     ("GET", "/study/training/"): (401, 403, 307, 307),
     ("GET", "/study/lineage"): (401, 403, 200, 200),
@@ -297,7 +306,14 @@ def test_who_may_call_every_route(whole: TestClient, standing: Standing, headers
             found = whole.request(
                 method,
                 address.format(
-                    api_name="predict", ident="none", job="none", ranking="x", run="none", study="none", policy="none"
+                    api_name="predict",
+                    ident="none",
+                    job="none",
+                    ranking="x",
+                    run="none",
+                    study="none",
+                    policy="none",
+                    sha256="none",
                 ),
                 headers=headers[name],
                 json=body if method == "POST" else None,

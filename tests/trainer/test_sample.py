@@ -12,6 +12,7 @@ from tests.trainer.fill import add_policy, add_prompts, save_adapter
 from trainer.models import Base, load_base
 from trainer.roles import Roles, WrongAdapter
 from trainer.sample import SampleStage, queue, respond, sample
+from trainer.sampler import LocalSampler
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_more_answers_to_a_prompt_are_new_ones(store: Store, study: Study, confi
     known = {response.id for response in answers(store)}
     assert max(response.sample_index for response in answers(store)) > 3
     policies = store.studies.sampling_policies(study)
-    again = respond(options, store, Roles(base), policies, prompts, 4, lambda _: None)
+    again = respond(options, store, LocalSampler(Roles(base), options.at_once), policies, prompts, 4, lambda _: None)
     for prompt, mine in zip(prompts, again, strict=True):
         before = [r.sample_index for r in store.responses.of_prompt(prompt.id) if r.id in known]
         assert min(response.sample_index for response in mine) > max(before)
@@ -130,7 +131,15 @@ def test_progress_counts_each_answer_once(store: Store, study: Study, config: di
     prompts, rows = add_prompts(store, study, 3), []
     sample(SampleStage(**config, prompts=1), store, base)
     options = SampleStage(**{**config, "temperature": 1e-4})
-    respond(options, store, Roles(base), store.studies.sampling_policies(study), prompts, 4, rows.append)
+    respond(
+        options,
+        store,
+        LocalSampler(Roles(base), options.at_once),
+        store.studies.sampling_policies(study),
+        prompts,
+        4,
+        rows.append,
+    )
     assert sum(rows) == 12
 
 

@@ -16,6 +16,7 @@ from trainer.ensemble import Ensemble, load_reward
 from trainer.models import Base, load_base
 from trainer.roles import Roles
 from trainer.sample import SampleStage, sample
+from trainer.sampler import LocalSampler
 from trainer.scoring import RewardModel, response_example
 from trainer.selecting import Chooser, Select, sample_selected
 from trainer.worker import Worker, work
@@ -110,7 +111,7 @@ def test_members_scores_have_the_ensembles_mean(base: Base, adapters: dict[str, 
 
 def test_what_cannot_choose(base: Base, options: dict[str, Any], adapters: dict[str, Path]) -> None:
     with pytest.raises(RankloopError, match="is a single reward model, which cannot disagree with itself"):
-        Chooser.load(Select(**{**options, "reward": adapters["reward"]}), Roles(base))
+        Chooser.load(Select(**{**options, "reward": adapters["reward"]}), Roles(base), LocalSampler(Roles(base), 100))
     for wrong, sentence in (
         ({"reward": None}, "--select disagreement needs --reward"),
         ({"random": 1.5}, "random must be from 0 to 1, not 1.5"),
