@@ -1,4 +1,4 @@
-"""Pictures of every page and dialog of the labeler, on a database made for them: scripts/screenshots [FOLDER]."""
+"""Pictures of every page and dialog of the labeler, on a database made for them: scripts/screenshots [FOLDER] [--docs]."""
 
 import sys
 import tempfile
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from labeler.care import invite
@@ -24,6 +25,14 @@ COMPUTED = {
     "Blind evaluation": ("Compare the policies", "However often one looks"),
     "Checks": ("Show the checks", "longest"),
 }
+# Those that docs/pages.md shows; where nothing else is said, as on a desktop, in the light.
+SHOWN = (
+    "board-ranked", "board-arabic", "history", "dashboard", "consent", "login", "study", "study-people", "study-rankings",
+    "study-quality", "study-blind-evaluation", "study-checks", "study-messages", "training-new", "training-ppo-2",
+    "training-ppo", "training-ppo-1", "training-answers", "lineage", "administration", "board-six-phone-light",
+    "training-ppo-2-desktop-dark", "training-ppo-2-phone-light", "lineage-phone-dark",
+)  # fmt: skip
+WIDTH, COLOURS = 900, 48  # of the pictures in docs/
 GUIDE = """# How to rank
 
 Read the prompt twice, then **every** answer to its end.
@@ -68,6 +77,17 @@ def main(folder: Path) -> None:
                     count += 1
         browser.close()
     print(f"{count} pictures in {folder}.")
+
+
+def show(folder: Path, target: Path) -> None:
+    """The pictures of docs/pages.md out of the others, smaller and with few colours."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SHOWN:
+        path = folder / f"{name}.png"
+        with Image.open(path if path.is_file() else folder / f"{name}-desktop-light.png") as picture:
+            narrow = picture.convert("RGB")
+        narrow.thumbnail((WIDTH, picture.height))
+        narrow.quantize(COLOURS, dither=Image.Dither.NONE).save(target / f"{name}.png", optimize=True)
 
 
 def fill(store: Store, study: Study) -> None:
@@ -146,6 +166,7 @@ def study_tabs(page: Page, server: Labeler) -> Iterator[tuple[str, Page]]:
             page.get_by_role("button", name=button).click()
             page.get_by_text(shown, exact=True).filter(visible=True).first.wait_for()
             page.wait_for_timeout(500)  # plots are drawn after the tables
+            page.get_by_role("button", name=button).evaluate("node => node.scrollIntoView()")
         yield f"study-{tab.lower().replace(' ', '-')}", page
 
 
@@ -160,6 +181,7 @@ def training(page: Page, server: Labeler) -> Iterator[tuple[str, Page]]:
         page.wait_for_selector(shown)
         page.locator(".tr-job").evaluate("node => node.scrollIntoView()")
         yield f"training-{run}", page
+    page.locator("#tr-study").select_option(label="trained")
     page.locator("h2", has_text="Who answers").evaluate("node => node.scrollIntoView()")
     yield "training-answers", page
     page.goto(f"{server.url}/study/lineage")
@@ -211,4 +233,7 @@ def others(browser: Browser, server: Labeler, who: str, options: dict[str, Any])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/screenshots"))
+    folders = [Path(word) for word in sys.argv[1:] if word != "--docs"] or [Path("runs/screenshots")]
+    main(folders[0])
+    if "--docs" in sys.argv:
+        show(folders[0], Path("docs/images/pages"))

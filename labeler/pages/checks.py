@@ -28,11 +28,14 @@ OUTCOMES = ["Policy", "Kind", "Queued", "Judged", "Passed"]
 ACCURACY = ["Pairs of held-out prompts", "Reward agrees", "95% interval", "n"]
 DRIFT = ["Policy", "Answers", "Characters", "Lists", "Headings", "Bold", "Repetition", "Refusals", "Cut off"]
 QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-HINT = "Nothing is left to check; `trainer check --reward runs/reward/adapter` queues the oddest answers of a policy."
+HINT = (
+    'Nothing is left to check; "Checks" on the Training page, or `trainer check --reward runs/reward/adapter`, queues the '
+    "oddest answers of a policy."
+)
 EXPLAINED = (
-    "`trainer check` queues a policy's answers with the highest reward, the largest gain over the policy it came from, the "
-    "most characters, repetitions and refusals: what a policy gives that has learned to please its reward. It also scores "
-    "what people ranked, so that the figures below are as fresh as its last run."
+    '`trainer check`, or "Checks" on the Training page, queues a policy\'s answers with the highest reward, the largest '
+    "gain over the policy it came from, the most characters, repetitions and refusals: what a policy gives that has learned "
+    "to please its reward. What people ranked meanwhile it scores too, as does an idle worker once an hour."
 )
 
 
@@ -40,9 +43,8 @@ def build(store: Store, chosen: gr.Dropdown) -> None:
     """Draw the tab into the Gradio context; `chosen`: where a study is chosen by its name."""
     with gr.Tab("Checks"):
         gr.Markdown(EXPLAINED)
-        with gr.Row():
-            kind = gr.Dropdown(label="Kind", choices=list(KINDS), value=ANY, allow_custom_value=True)
-            load = gr.Button("Show the checks", size="sm")
+        kind = gr.Dropdown(label="Kind", choices=list(KINDS), value=ANY, allow_custom_value=True)
+        load = gr.Button("Show the checks")
         which = gr.Textbox(visible=False)
         why = gr.Textbox(label="Why it is shown", interactive=False)
         text = gr.Textbox(label="The prompt and the answer", lines=10, interactive=False)

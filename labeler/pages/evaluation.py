@@ -39,19 +39,16 @@ def build(store: Store, chosen: gr.Dropdown) -> None:
     """Draw the tab into the Gradio context; `chosen`: where a study is chosen by its name."""
     with gr.Tab("Blind evaluation"):
         gr.Markdown(EXPLAINED)
-        with gr.Row():
-            against = gr.Dropdown(
-                label="Against", info="By default the SFT policy", choices=[], allow_custom_value=True
-            )
-            simulated = gr.Checkbox(label="Simulated annotators too")
-        compute = gr.Button("Compare the policies", size="sm")
+        against = gr.Dropdown(label="Against", info="By default the SFT policy", choices=[], allow_custom_value=True)
+        simulated = gr.Checkbox(label="Simulated annotators too")
+        compute = gr.Button("Compare the policies")
         said = gr.Textbox(label="What people say", interactive=False, lines=2)
         table = gr.Dataframe(
             headers=COLUMNS, datatype="str", interactive=False, label="Policies", buttons=[], wrap=True,
             column_widths=WIDTHS, max_height=500, visible=False,
         )  # fmt: skip
         looks = gr.LinePlot(
-            x="prompts", y="share won", color="line", title="As it would have looked after each prompt", height=280,
+            x="prompts", y="share won", color="line", title="After each prompt", height=280,
             buttons=[], visible=False,
         )  # fmt: skip
         gr.Markdown("Reports of PPO runs:")
@@ -85,7 +82,7 @@ def evaluation(
         menu,
         gr.Dataframe(rows, visible=bool(rows)),
         gr.LinePlot(
-            over_time, title=f"{newest} against {found['against']}, as it would have looked after each prompt",
+            over_time, title=f"{newest}, after each prompt",
             y_lim=[0, 1], visible=over_time is not None,
         ),
     ]  # fmt: skip

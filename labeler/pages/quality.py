@@ -43,7 +43,7 @@ def build(store: Store, chosen: gr.Dropdown) -> None:
     """Draw the tab into the Gradio context; `chosen`: where a study is chosen by its name."""
     with gr.Tab("Quality"):
         gr.Markdown("Of the chosen study; of all studies while none is chosen.")
-        compute = gr.Button("Compute the statistics", size="sm")
+        compute = gr.Button("Compute the statistics")
         with gr.Column(visible=False) as found:
             gr.Markdown("Intervals are over prompts; what each number means is in docs/statistics.md.")
             tables = [

@@ -5,5 +5,5 @@ request("/api/policies").then(({ status, data }) => {
   if (status !== 200) return;
   reports.append(...data.map((policy) => make("a", {
     href: at(`/api/policies/${encodeURIComponent(policy.id)}/report`), target: "_blank", rel: "noopener" }, policy.name)));
-  if (!data.length) reports.append("None yet: trainer report RUN makes one.");
+  if (!data.length) reports.append("None yet: Report on the Training page, or trainer report RUN, makes one.");
 });

@@ -5,6 +5,7 @@ const POLL_MS = 2000;
 const KEPT = "rankloop-training";
 const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "stopped" };
 const STAGES = { sft: "Fine-tune (SFT)", reward: "Reward model", ppo: "PPO", evaluate: "Blind evaluation", report: "Report", check: "Checks" };
+const KINDS = { ...STAGES, plan: "Memory plan", sample: "Sampling" }; // of jobs
 const ENDED = { "sampling policies": "chosen", "policy promoted": "promoted", "policy rolled back": "rolled back" };
 
 class TrainingPage {
@@ -175,7 +176,7 @@ class TrainingPage {
   drawJobs(jobs) {
     if (!jobs.length) return this.jobs.replaceChildren(make("p", {}, "Nothing has been launched yet."));
     const rows = jobs.map((job) => make("tr", { "aria-current": job.id === this.chosen ? "true" : null },
-      make("th", { scope: "row" }, make("a", { href: `${location.pathname}#job=${job.id}` }, job.run || job.kind)), make("td", {}, job.kind),
+      make("th", { scope: "row" }, make("a", { href: `${location.pathname}#job=${job.id}` }, job.run || job.kind)), make("td", {}, KINDS[job.kind] ?? job.kind),
       make("td", {}, this.stateText(job), job.error ? make("div", { class: "tr-error" }, job.error.slice(0, 200)) : "", this.progressOf(job)), make("td", {}, whenText(job.created)), make("td", { class: "tr-buttons" }, ...this.buttons(job))));
     const heads = ["Run", "Stage", "State", "Launched", "Act"];
     return this.jobs.replaceChildren(make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "All jobs" }, make("table", { class: "tr-jobs" },
@@ -224,8 +225,9 @@ class TrainingPage {
     const parts = [make("h2", {}, `${job.run || job.kind} `, this.stateText(job))];
     const by = job.by ? ` by ${job.by}` : "";
     const spent = job.started ? `, ${lengthText((job.finished ?? Date.now() / 1000) - job.started)}` : "";
-    if (job.finished) parts.push(make("p", {}, `${job.kind}, launched ${whenText(job.created)}${by}${spent}.`));
-    else parts.push(make("p", {}, `${job.kind}, launched ${whenText(job.created)}${by}.`, this.progressOf(job)));
+    const kind = KINDS[job.kind] ?? job.kind;
+    if (job.finished) parts.push(make("p", {}, `${kind}, launched ${whenText(job.created)}${by}${spent}.`));
+    else parts.push(make("p", {}, `${kind}, launched ${whenText(job.created)}${by}.`, this.progressOf(job)));
     if (job.error) parts.push(make("p", { class: "tr-bad" }, job.error));
     if (job.report) parts.push(make("p", {}, make("a", { href: at(`/api/policies/${encodeURIComponent(job.report)}/report`), target: "_blank", rel: "noopener" }, "The report of the run")));
     if (job.plan) parts.push(this.drawPlan(job));

@@ -67,10 +67,13 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
 
 
 def rank_one(seat: Seat) -> None:
-    """Rank the comparison in hand, the first answer before the second."""
-    before = seat.prompt
+    """Rank the comparison in hand, the first answer before the second. The next one may ask about the same prompt."""
+    done = len(seat.server.rankings(seat.account))
+    fresh = seat.page.locator(".rb-echo").filter(has_not_text=">")
+    expect(fresh).to_have_count(1)
+    seat.page.locator(".rb-card .rb-rank").first.focus()
     seat.press("1", "2", "Control+Enter")
-    seat.wait_change(before)
+    until(lambda: len(seat.server.rankings(seat.account)) > done)
 
 
 def launch(page: Page, stage: str, run: str, **values: str) -> None:
