@@ -160,6 +160,13 @@ class Errands:
             raise NotHeld("This job was stopped, or another worker has it now; leave it alone.")
         return job
 
+    def sweep(self) -> None:
+        """What jobs needed or sent that were stopped meanwhile goes."""
+        alive = {job.id for job in self.store.jobs.all() if job.status in ("queued", "running")}
+        for place in self.folder.glob("*"):
+            if place.name not in alive:
+                shutil.rmtree(place, ignore_errors=True)
+
     # -- what is lent ------------------------------------------------------------------------------------------------
 
     def lent(self, job: Job) -> Path:

@@ -62,6 +62,7 @@ def worker_api(store: Store, runs: Path, disk: Disk) -> APIRouter:
 
     @api.post("/hello")
     def hello(body: About, worker: WorkerName) -> dict[str, Any]:
+        errands.sweep()
         stages = {name: schema for name, schema in body.stages.items() if name not in BESIDE}
         store.workers.publish(worker, {**body.model_dump(), "stages": stages, "runs": str(errands.runs)})
         return {"runs": str(errands.runs), "piece_bytes": PIECE_BYTES}

@@ -47,7 +47,7 @@ for line in sys.stdin:
     print(pid, flush=True)
 """
 QUICK = "import labeler.errands, labeler.uploads, labeler.worker_api\nlabeler.errands.STALE_SECONDS = 1.0\n"
-SMALL_PIECES = "labeler.uploads.PIECE_BYTES = labeler.worker_api.PIECE_BYTES = 4096\n"
+SMALL_PIECES = "labeler.worker_api.PIECE_BYTES = 4096\n"
 
 
 class Hosts:

@@ -5,6 +5,7 @@ trained here, is found again by the next job, and what is sent has only that beg
 """
 
 import base64
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -59,11 +60,14 @@ class Errand:
         return {name: self.root + value if name in names and value else value for name, value in options.items()}
 
     def there(self, value: Any) -> Any:
-        """What was made here with the paths of the labeler's host, however deep they stand in it."""
+        """What was made here with the paths of the labeler's host, however deep they stand in it; without what is no number,
+        which JSON does not know."""
         if isinstance(value, dict):
             return {self.there(key): self.there(one) for key, one in value.items()}
         if isinstance(value, list):
             return [self.there(one) for one in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
         return value.replace(f"{self.root}/", "/").replace(f"{self.folder}/", "") if isinstance(value, str) else value
 
     def _fetched(self, job: Job) -> Store:
@@ -181,9 +185,7 @@ class Errand:
             self.store.jobs.stop(self.job, "")
 
     def _progress(self, job: Job) -> dict[str, Any]:
-        return {
-            name: job.progress[name] for name in ("prompts", "answers", "of", "plan", "text") if name in job.progress
-        }
+        return {name: self.there(job.progress[name]) for name in PROGRESS if name in job.progress}
 
     def _new_document(self) -> dict[str, Any] | None:
         """The run's config.json, if it says something new."""

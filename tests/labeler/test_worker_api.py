@@ -248,39 +248,51 @@ def test_a_file_is_put_together_from_pieces_that_stay_when_the_sender_is_cut_off
     assert not list((tmp_path / "labels.db.errands").glob("*/pieces"))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../adapter/adapter_model.safetensors", "/etc/adapter_model.safetensors", "adapter/../../x.json", "config.json",
-        "adapter/model.bin", "adapter/pytorch_model.pt", "adapter/adapter_model.safetensors/", "adapter/run.py",
-        "checkpoints/1/adapter_model.safetensors", "adapter//adapter_config.json", "adapter/adapter_config.json\n",
-        "report.html", "adapter/.adapter_config.json", "adapter\\adapter_config.json", "",
-    ],
+def test_what_a_stopped_job_has_sent_goes_when_a_worker_begins(
+    store: Store, far: Far, job: str, tmp_path: Path
+) -> None:
+    far.send(job, TENSORS)
+    far.post("hello", ABOUT)
+    assert len(list((tmp_path / "labels.db.errands" / job / "pieces").iterdir())) == 1
+    store.jobs.stop(store.jobs.get(job), "")
+    far.post("hello", ABOUT)
+    assert not list((tmp_path / "labels.db.errands").iterdir())
+
+
+NAMES = (
+    "../adapter/adapter_model.safetensors", "/etc/adapter_model.safetensors", "adapter/../../x.json", "config.json",
+    "adapter/model.bin", "adapter/pytorch_model.pt", "adapter/adapter_model.safetensors/", "adapter/run.py",
+    "checkpoints/1/adapter_model.safetensors", "adapter//adapter_config.json", "adapter/adapter_config.json\n",
+    "report.html", "adapter/.adapter_config.json", "adapter\\adapter_config.json", "",
 )  # fmt: skip
-def test_a_worker_writes_files_of_known_names_alone(far: Far, job: str, tmp_path: Path, name: str) -> None:
+
+
+def test_a_worker_writes_files_of_known_names_alone(far: Far, job: str, tmp_path: Path) -> None:
     before = {path for path in tmp_path.rglob("*") if "errands" not in str(path)}
-    sent = {"name": name, **far.send(job, TENSORS)}
-    assert far.post(f"jobs/{job}/files", {"files": [sent]}).json()["code"] == "bad_upload"
+    sent = far.send(job, TENSORS)
+    for name in NAMES:
+        answer = far.post(f"jobs/{job}/files", {"files": [{"name": name, **sent}]})
+        assert answer.json()["code"] == "bad_upload", name
     assert {path for path in tmp_path.rglob("*") if "errands" not in str(path)} == before
 
 
-@pytest.mark.parametrize(
-    "name, data",
-    [
-        ("adapter/adapter_model.safetensors", b"\x80\x04K\x01."),
-        ("adapter/adapter_model.safetensors", b"\xff" * 100),
-        ("adapter/adapter_model.safetensors", TENSORS + b"\0"),
-        ("adapter/head.safetensors", (2).to_bytes(8, "little") + b"[]"),
-        ("adapter/head.safetensors", b""),
-        ("adapter/rankloop.json", b"[1]"),
-        ("adapter/rankloop.json", b"{" * 10_000),
-        ("adapter/adapter_config.json", TENSORS),
-    ],
+CONTENTS = (
+    ("adapter/adapter_model.safetensors", b"\x80\x04K\x01."),
+    ("adapter/adapter_model.safetensors", b"\xff" * 100),
+    ("adapter/adapter_model.safetensors", TENSORS + b"\0"),
+    ("adapter/head.safetensors", (2).to_bytes(8, "little") + b"[]"),
+    ("adapter/head.safetensors", b""),
+    ("adapter/rankloop.json", b"[1]"),
+    ("adapter/rankloop.json", b"{" * 10_000),
+    ("adapter/adapter_config.json", TENSORS),
 )
-def test_a_file_is_what_its_name_says(far: Far, job: str, tmp_path: Path, name: str, data: bytes) -> None:
-    sent = {"name": name, **far.send(job, data)}
-    assert far.post(f"jobs/{job}/files", {"files": [sent]}).json()["code"] == "bad_upload"
-    assert not (tmp_path / "runs" / "r" / name).exists()
+
+
+def test_a_file_is_what_its_name_says(far: Far, job: str, tmp_path: Path) -> None:
+    for name, data in CONTENTS:
+        sent = {"name": name, **far.send(job, data)}
+        assert far.post(f"jobs/{job}/files", {"files": [sent]}).json()["code"] == "bad_upload", (name, data[:9])
+        assert not (tmp_path / "runs" / "r" / name).exists()
 
 
 def test_a_piece_that_arrives_damaged_or_too_large_is_refused(far: Far, job: str) -> None:

@@ -146,7 +146,7 @@ def test_a_far_worker_and_its_labeler_die_again_and_again(
     for turn in range(12):
         pid = hosts.start(draw.choice(["one", "two"]))
         until(lambda: not alive(pid) or any(job.status == "running" for job in store.jobs.all()))  # noqa: B023
-        time.sleep(draw.uniform(0.1, 2.0))
+        time.sleep(draw.uniform(0.1, 0.9))
         if turn % 3 == 0:
             hosts.server.kill()
             hosts.server.start()
