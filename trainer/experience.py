@@ -22,7 +22,8 @@ class RatioOff(RankloopError):
 class Answers:
     """B answers as they were drawn; `samples` to each prompt, one after the other. Tensors are (B, R), `mask` True: token.
 
-    `old`: their log-probabilities when drawn; `values`: of the states before the tokens, 0 if not known yet.
+    `old`: their log-probabilities when drawn; `values`: of the states before the tokens, 0 if not known yet. `weights`: what
+    each token counts if another engine drew it (`ppo_math.truncated_weights`), None for all the same.
     """
 
     prompts: list[list[Message]]
@@ -32,6 +33,7 @@ class Answers:
     mask: Tensor
     old: Tensor
     values: Tensor
+    weights: Tensor | None = None
 
 
 def drawn_answers(

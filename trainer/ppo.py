@@ -9,6 +9,7 @@ from preferences.records import Policy, Prompt, Study
 from preferences.rounds import check_accuracy, check_promotes
 from preferences.store import Store
 from trainer.experience import RatioOff
+from trainer.far_rollout import EngineOff
 from trainer.going_on import folder_of, out_or_resume, resumed
 from trainer.learner import UpdateRule
 from trainer.models import Base
@@ -22,7 +23,7 @@ from trainer.world import ALONE, World
 POSITIVE = (
     "iterations", "episodes", "samples", "epochs", "minibatches", "lr", "value_lr", "clip", "value_clip", "score_clip",
     "max_grad_norm", "temperature", "max_new_tokens", "rank", "kl_horizon", "save_every",
-    "keep", "show_every",
+    "keep", "show_every", "weight_clip", "concurrency",
 )  # fmt: skip
 MAYBE_POSITIVE = ("token_budget", "sample_budget", "kl_target", "stop_kl", "top_layers")  # or None
 NOT_NEGATIVE = ("beta", "missing_eos_penalty", "value_weight", "reward_weight", "pessimism", "snapshots")
@@ -114,6 +115,13 @@ class Ppo(Stage):
     """Tokens a micro-batch, all roles together; default what fits on the GPU, 4096 on a CPU; halved when memory runs out."""
     sample_budget: int | None = None
     """Prompt and answer tokens sampled at once; default what fits on the GPU, 6144 on a CPU."""
+    endpoint: str | None = None
+    """Let the server at this address draw the rollouts (vLLM with --enable-lora: docs/scale.md); it loads the adapter before
+    each and must see the run's folder."""
+    weight_clip: float = 2.0
+    """With --endpoint: tokens weigh by how much likelier they are under the policy than under the server, at most this."""
+    concurrency: int = 8
+    """With --endpoint: requests at once."""
     rank: int = 16
     """Rank of the policy's adapter if it starts from the plain base."""
     save_every: int = 1
@@ -238,10 +246,10 @@ def read(config: Ppo, store: Store, base: Base, run: Run) -> Material:
 
 
 def train(trainer: PpoTrainer, prompts: list[Prompt], run: Run) -> tuple[str, dict[str, Any]]:
-    """How it ended, and the last metrics. A run that fails its first check says so in its folder."""
+    """How it ended, and the last metrics. A run whose rollouts are not the policy's says so in its folder."""
     try:
         return trainer.train(prompts)
-    except RatioOff as error:
+    except (RatioOff, EngineOff) as error:
         run.finish("failed", error=str(error))
         raise
 

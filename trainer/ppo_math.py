@@ -88,6 +88,19 @@ def policy_loss(
     return torch.minimum(loss, most), at_work | (most < loss)
 
 
+def truncated_weights(logprobs: Tensor, engine: Tensor, mask: Tensor, most: float) -> Tensor:
+    """(B, R) min(pi(token) / mu(token), most): what a token drawn by another engine weighs; 0 where there is no token.
+
+    `logprobs`: pi, the policy's as the training pass computes them; `engine`: mu, those with which an engine of other
+    numerics drew the tokens (bf16, other kernels, quantised weights), which makes on-policy data slightly off-policy. The
+    expectation under mu of the untruncated weight times anything is that under pi; truncation bounds its variance at
+    the price of a bias that is 0 where no ratio is beyond `most` (Ionides 2008, "Truncated Importance Sampling"; for
+    rollout engines: Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training"; as rho-bar
+    in V-trace, arXiv 1802.01561, eq. 1).
+    """
+    return (logprobs - engine).clamp(-20, 20).exp().clamp(max=most) * mask
+
+
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> tuple[Tensor, Tensor]:
     """(B, R) half squared error a token, with values kept within `clip` of the old ones, and True where that is at work."""
     kept = old + (values - old).clamp(-clip, clip)

@@ -14,6 +14,7 @@ from preferences.records import Policy, Prompt
 from trainer.budget import Budget
 from trainer.checkpoints import Checkpoints, State
 from trainer.experience import Answers, Rollout, Targets, check_first, drawn_answers, tolerance
+from trainer.far_rollout import FarRollouts, engine_report, weighed
 from trainer.judges import Judges
 from trainer.kl_control import KlControl
 from trainer.learner import Learner
@@ -80,6 +81,7 @@ class PpoTrainer:
         )
         self.kl, self.moments = KlControl(config.beta, config.kl_target, config.kl_horizon), RunningMoments()
         self.checkpoints = Checkpoints(run.folder / "checkpoints", config.keep)
+        self.far = FarRollouts.of(config, roles, run) if config.endpoint else None
         self.recompute = False  # log-probabilities of the rollouts, because those of the generation are not exact here
         world.align([p for role in sorted(roles.names | set(roles.heads)) for p in roles.parameters(role)])
 
@@ -152,6 +154,9 @@ class PpoTrainer:
     def sample(self, prompts: Sequence[Prompt]) -> Answers:
         """`samples` answers a prompt from the policy."""
         many = [prompt for prompt in prompts for _ in range(self.config.samples)]
+        if self.far:
+            answers, engine = self.far.sample(many, self.done, self.world)
+            return weighed(self.replayed(answers), engine, self.config.weight_clip)
         return self.exact(self.draw(many, (self.config.seed, 1, self.done)))
 
     def draw(self, prompts: Sequence[Prompt], key: tuple[int, ...]) -> Answers:
@@ -174,10 +179,12 @@ class PpoTrainer:
                 ((again - answers.old[rows, :width]) * mask[:, :width]).exp().sub(1).abs(), mask[:, :width]
             )
             self.recompute = any(self.world.each(not float(off) <= tolerance(self.roles.base)))
-        if self.recompute:
-            old, values = self.judges.replay("policy", self.trunk_head, answers.examples, self.budget)
-            return replace(answers, old=old, values=values)
-        return answers
+        return self.replayed(answers) if self.recompute else answers
+
+    def replayed(self, answers: Answers) -> Answers:
+        """The answers with log-probabilities and values from a pass like that of training."""
+        old, values = self.judges.replay("policy", self.trunk_head, answers.examples, self.budget)
+        return replace(answers, old=old, values=values)
 
     def judge(self, answers: Answers) -> tuple[Rollout, Metrics]:
         """The rollout with its whole score, and the means of the score's parts."""
@@ -203,9 +210,13 @@ class PpoTrainer:
         rewards = token_rewards(scores, answers.old, rollout.reference, answers.mask, self.kl.beta)
         if config.advantage == "rloo":
             advantages = rloo_advantages(rewards, answers.mask, config.samples)
-            return Targets(masked_whiten(advantages, answers.mask), torch.zeros_like(advantages))
-        found = advantages_and_returns(rewards, answers.values, answers.mask, config.gamma, config.lam)
-        return Targets(masked_whiten(found[0], answers.mask), found[1])
+            returns = torch.zeros_like(advantages)
+        else:
+            advantages, returns = advantages_and_returns(
+                rewards, answers.values, answers.mask, config.gamma, config.lam
+            )
+        whitened = masked_whiten(advantages, answers.mask)
+        return Targets(whitened if answers.weights is None else whitened * answers.weights, returns)
 
     def check(self, ratio: float, rollout: Rollout) -> None:
         """Before the very first update. Raises RatioOff."""
@@ -223,6 +234,7 @@ class PpoTrainer:
             "seconds/peak_memory_mb": peak_memory(self.roles.base.device),
             "val/padding": padding_share(answers.examples, self.budget),
             "val/halved_budgets": float(self.budget.halvings),
+            **(engine_report(answers) if answers.weights is not None else {}),
         }
 
     def look(self, prompts: list[Prompt]) -> list[dict[str, Any]]:

@@ -347,6 +347,16 @@ def test_scores_are_normalised_by_what_was_seen(make: Make, store: Store) -> Non
     torch.testing.assert_close(returns, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_weights_of_tokens_are_put_on_their_whitened_advantages(make: Make, store: Store) -> None:
+    trainer = make()
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    plain = trainer.targets(rollout)
+    weights = torch.linspace(0.5, 1.5, rollout.answers.mask.numel()).view_as(rollout.answers.mask)
+    found = trainer.targets(replace(rollout, answers=replace(rollout.answers, weights=weights)))
+    torch.testing.assert_close(found.advantages, plain.advantages * weights)
+    torch.testing.assert_close(found.returns, plain.returns)
+
+
 REWARD = """
 def length(prompts, responses):
     return [float(len(response)) for response in responses]

@@ -21,6 +21,7 @@ from trainer.ppo_math import (
     policy_loss,
     rloo_advantages,
     token_rewards,
+    truncated_weights,
     value_loss,
 )
 
@@ -281,3 +282,34 @@ def test_entropy_is_scipys() -> None:
     expected = scipy.stats.entropy(torch.softmax(logits, -1).numpy(), axis=-1)
     assert np.allclose(entropy(logits).numpy(), expected)
     assert float(entropy(torch.zeros(8))) == pytest.approx(math.log(8))
+
+
+def test_truncated_weights_of_two_coins() -> None:
+    """mu gives heads 1/2; pi gives it 9/10: the ratios are 1.8 and 0.2, and 1.8 is cut at 1.5."""
+    pi, mu = torch.tensor([[0.9, 0.1, 0.9]]).log(), torch.tensor([[0.5, 0.5, 0.5]]).log()
+    mask = torch.tensor([[True, True, False]])
+    assert truncated_weights(pi, mu, mask, 2.0).tolist() == [pytest.approx([1.8, 0.2, 0.0])]
+    assert truncated_weights(pi, mu, mask, 1.5).tolist() == [pytest.approx([1.5, 0.2, 0.0])]
+    assert truncated_weights(mu, mu, mask, 2.0).tolist() == [[1.0, 1.0, 0.0]]
+
+
+@given(st.integers(0, 10_000), st.floats(0.1, 3.0), st.floats(1.0, 5.0))
+def test_truncated_weights_have_the_expectation_of_their_definition(seed: int, apart: float, most: float) -> None:
+    """Over all tokens, E_mu[w f] is sum(min(pi, most * mu) * f): that of pi itself wherever pi / mu is at most `most`."""
+    pi, mu = (torch.log_softmax(apart * random(seed + i, 1, 12), -1) for i in range(2))
+    f, mask = random(seed + 2, 1, 12), torch.ones(1, 12, dtype=torch.bool)
+    weights = truncated_weights(pi, mu, mask, most)
+    found = float((mu.exp() * weights * f).sum())
+    assert found == pytest.approx(float((torch.minimum(pi.exp(), most * mu.exp()) * f).sum()), abs=1e-9)
+    if most >= float((pi - mu).exp().max()):
+        assert found == pytest.approx(float((pi.exp() * f).sum()), abs=1e-9)
+
+
+def test_a_weight_on_the_advantage_is_a_weight_on_the_loss() -> None:
+    """So weights can be put on advantages, clipped or not, and the learner need not know of them."""
+    logprobs, old, advantages = random(1, 4, 6), random(2, 4, 6), random(3, 4, 6)
+    weights = random(4, 4, 6).exp()
+    for dual_clip in (None, 3.0):
+        plain, _ = policy_loss(logprobs, old, advantages, 0.2, dual_clip)
+        weighted, _ = policy_loss(logprobs, old, advantages * weights, 0.2, dual_clip)
+        assert torch.allclose(weighted, weights * plain)
