@@ -156,7 +156,7 @@ def measured(crowds: Crowds, crowd: str) -> dict[str, Any]:
     kinds = found[0][0].acts
     return {
         "people": int(people), "files": count, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99,
-        "busy": round(max(seen.busy / virtual for seen, virtual, _ in found), 3),
+        "busy": round(max(seen.busy / virtual for seen, virtual, _ in found), 6),
         "rankings_per_s": round(sum(len(seen.waits) / virtual for seen, virtual, _ in found), 1),
         **{f"{kind}_ms": round(1000 * float(np.median(found[0][0].acts[kind])), 2) for kind in sorted(kinds)},
         "rankings": int(sum(len(seen.waits) for seen, _, _ in found)),
@@ -208,12 +208,13 @@ def too_many(store: Store) -> int:
 
 
 def show(found: list[dict[str, Any]]) -> None:
-    """A row a crowd."""
+    """A column a crowd."""
     table = Table(title="Annotators at work at once: from Enter to the next comparison")
-    for name in found[0]:
-        table.add_column(name, justify="right")
+    table.add_column("")
     for row in found:
-        table.add_row(*(f"{value:,}" for value in row.values()))
+        table.add_column(f"{row['people']:,} in {row['files']}", justify="right")
+    for name in [name for name in found[0] if name not in ("people", "files")]:
+        table.add_row(name, *(f"{row[name]:,}" for row in found))
     Console().print(table)
 
 
