@@ -100,6 +100,7 @@ def prepared(folder: Path, iterations: int) -> list[str]:
     return [
         *common, "--functions", f"{Path(__file__).resolve()}:reward", "--iterations", str(iterations), "--episodes", "8",
         "--samples", "2", "--epochs", "2", "--max-new-tokens", "16", "--lr", "1e-3", "--kl-target", "1.0",
+        "--no-sample-next",
     ]  # fmt: skip
 
 

@@ -212,6 +212,8 @@ def ppo(config: Ppo, store: Store, base: Base, world: World = ALONE) -> dict[str
     """
     run = run_in(config.folder, world)
     material = world.told(lambda: read(config, store, base, run))
+    if world.sharded and material.config.top_layers:
+        raise RankloopError("--top-layers takes a whole base on each card, not one in parts (FSDP2); leave it out.")
     config, study, start, prompts = material.config, material.study, material.start, material.prompts
     trainer = PpoTrainer(
         config, base, start, run, material.reference, world

@@ -126,6 +126,11 @@ def sft(config: Sft, store: Store, base: Base, world: World = ALONE) -> dict[str
 
     `store` and the demonstrations are read by the main process alone.
     """
+    if world.sharded:
+        raise RankloopError(
+            "trainer sft takes a whole base on each card, not one in parts (FSDP2); take a base that fits, and start it with "
+            "trainer/launch/several.yaml."
+        )
     run = run_in(config.folder, world)
     material = world.told(lambda: read(config, store, base, run, world.size))
     config, data_hash, checkpoint = material.config, material.data_hash, material.checkpoint

@@ -56,14 +56,14 @@ def open_base(stage: Stage, world: World = ALONE) -> Base:
     """The base model of a command's options on the device of this process, with the random generators seeded."""
     torch.manual_seed(stage.seed)
     quantization: Quantization | None = stage.quantize
-    if world.sharded and world.device is not None:
+    place, dtype = world.device, None
+    if world.sharded and world.device:  # from the machine's memory, layer by layer: no card holds all of it
         quantization = quantization or ("nf4" if world.device.type == "cuda" else "none")
-        whole = load_base(
-            stage.model, quantization, torch.device("cpu"), compute_dtype(world.device, False), sharded=True
-        )
-        base = shard(whole, world.device)
-    else:
-        base = load_base(stage.model, quantization, world.device)
+        place, dtype = torch.device("cpu"), compute_dtype(world.device, False)
+    with world.first_first():
+        base = load_base(stage.model, quantization, place, dtype, sharded=world.sharded)
+    if world.sharded and world.device:
+        base = shard(base, world.device)
     if base.quantization != "none":
         print(said_of(base), file=sys.stderr)
     return base

@@ -48,8 +48,7 @@ def run(stage: Stage) -> dict[str, Any] | None:
     store = open_store(stage.db) if stage.needs_store() and world.main else None
     lock = device_lock(default_device_name()) if world.first_here else nullcontext()
     with world.quiet(), lock:
-        with world.first_first():
-            base = open_base(stage, world) if stage.needs_base() else None
+        base = open_base(stage, world) if stage.needs_base() else None
         if base:
             world.agree(base.identity, "base")
         result = execute(stage, store, base, world=world)

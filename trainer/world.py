@@ -6,6 +6,7 @@ skipped updates) then comes out the same everywhere.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -217,7 +218,9 @@ def training_together() -> Iterator[None]:
 
 def lost(error: RuntimeError) -> PeerLost:
     """What to say of it."""
-    reason = str(error).strip().splitlines()[0]
+    reason = re.sub(r"^\[[^]]*\] ", "", str(error).strip().splitlines()[0]).partition(". ")[
+        0
+    ]  # less source file, and advice
     return PeerLost(
         f"Another process of this run has ended or cannot be reached ({reason}); look at what it said, then go on with "
         "--resume."

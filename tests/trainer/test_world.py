@@ -42,6 +42,7 @@ def test_every_row_belongs_to_one_process_and_prompts_stay_whole() -> None:
 def test_a_lost_process_is_one_sentence_and_other_errors_stay() -> None:
     said = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1\nmore")
     assert is_one_sentence(str(lost(said))) and "--resume" in str(lost(said))
+    assert "reached (Connection closed by peer [127.0.0.1]:1); look" in str(lost(said))
     with pytest.raises(PeerLost), training_together():
         raise said
     with pytest.raises(RuntimeError, match="another") as other, training_together():
