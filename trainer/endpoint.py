@@ -6,6 +6,7 @@ Plain HTTP: of the `openai` package two calls would be used, and what a server d
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any, Self, TypeVar
@@ -142,8 +143,9 @@ class Endpoint:
             )
 
     def unload(self, name: str) -> None:
-        """The server may forget the adapter; one that does not know it is no matter."""
-        self._send("POST", "unload_lora_adapter", {"lora_name": name})
+        """The server may forget the adapter; said once, since it is no matter if it does not."""
+        with suppress(httpx.TransportError):
+            self.client.post("unload_lora_adapter", json={"lora_name": name})
 
     # -- answers -----------------------------------------------------------------------------------------------------
 

@@ -117,6 +117,7 @@ def test_a_far_worker_does_a_job_of_each_kind(hosts: Hosts, store: Store, study:
     assert "ppo" in Path(job.progress["log"]).read_text()
 
 
+@pytest.mark.distributed
 def test_a_job_that_fails_there_fails_here_with_its_sentence(hosts: Hosts, store: Store, study: Study) -> None:
     add_prompts(store, study, 2)
     job = store.jobs.add("reward", {"out": str(hosts.folder / "runs" / "r")})
@@ -125,6 +126,7 @@ def test_a_job_that_fails_there_fails_here_with_its_sentence(hosts: Hosts, store
     assert failed.status == "failed" and "rank more" in failed.error
 
 
+@pytest.mark.distributed
 def test_without_a_good_token_the_worker_ends_with_a_sentence(hosts: Hosts, store: Store) -> None:
     options = worker(hosts)
     store.worker_tokens.revoke("one")
