@@ -51,10 +51,10 @@ class FarLabeler:
             )  # fmt: skip
         except (httpx.InvalidURL, ValueError) as error:
             raise RankloopError(
-                f"{url!r} is no address ({error}); give one like https://labels.example.org."
+                f"{url!r} is no address ({error}); give the one that a browser shows, which begins with https://."
             ) from error
         if self.client.base_url.scheme not in ("http", "https"):
-            raise RankloopError(f"{url!r} is no address; give one like https://labels.example.org.")
+            raise RankloopError(f"{url!r} is no address; give the one that a browser shows, which begins with https://.")
         self.runs = ""
         self.piece_bytes = 0
 
