@@ -164,17 +164,19 @@ def test_a_far_worker_and_its_labeler_die_again_and_again(
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize("stage", ["reward", "sft"])
 @pytest.mark.parametrize("hosts", [QUICK + SMALL_PIECES], indirect=True)
 def test_a_worker_that_is_killed_while_it_sends_goes_on_from_there(
-    hosts: Hosts, store: Store, study: Study, tmp_path: Path
+    hosts: Hosts, store: Store, study: Study, tmp_path: Path, stage: str
 ) -> None:
-    queued = fill(store, study, tmp_path / "runs", "reward")
+    """The run had ended there, and the labeler had not heard of it: what is left of it is made good, the policy too."""
+    ident = fill(store, study, tmp_path / "runs", stage)[stage]
     pid = hosts.start("one", die=7)
     until(lambda: not alive(pid), 120)
-    pieces = hosts.store.path.with_name("rankloop.db.errands") / queued["reward"] / "pieces"
+    pieces = hosts.store.path.with_name("rankloop.db.errands") / ident / "pieces"
     arrived = {path.name: path.stat().st_mtime_ns for path in pieces.iterdir()}
     assert len(arrived) == 7
-    assert not (tmp_path / "runs" / "reward" / "adapter" / "member-1").exists()
+    assert not (tmp_path / "runs" / stage / "adapter" / "rankloop.json").exists()
     time.sleep(1.1)
     pid = hosts.start("one", die=12)
     until(lambda: not alive(pid), 120)
@@ -185,9 +187,11 @@ def test_a_worker_that_is_killed_while_it_sends_goes_on_from_there(
     time.sleep(1.1)
     pid = hosts.start("one")
     until(lambda: not alive(pid), 120)
-    assert store.jobs.get(queued["reward"]).status == "done"
-    assert state(tmp_path / "runs" / "reward")["state"] == "finished"
-    assert (tmp_path / "runs" / "reward" / "adapter" / "member-1" / "head.safetensors").is_file()
+    assert store.jobs.get(ident).status == "done"
+    assert state(tmp_path / "runs" / stage)["state"] == "finished"
+    last = "rankloop.json" if stage == "sft" else "member-1/head.safetensors"
+    assert (tmp_path / "runs" / stage / "adapter" / last).is_file()
+    assert [policy.name for policy in store.policies.all() if policy.kind == "sft"] == ["sft"] * (stage == "sft")
     assert not pieces.exists()
 
 
