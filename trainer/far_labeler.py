@@ -51,10 +51,10 @@ class FarLabeler:
             )  # fmt: skip
         except (httpx.InvalidURL, ValueError) as error:
             raise RankloopError(
-                f"{url!r} is no address ({error}); give the one that a browser shows, which begins with https://."
+                f"{url!r} is no address ({error}); give it as a browser shows it, with https:// in front."
             ) from error
         if self.client.base_url.scheme not in ("http", "https"):
-            raise RankloopError(f"{url!r} is no address; give the one that a browser shows, which begins with https://.")
+            raise RankloopError(f"{url!r} is no address; give it as a browser shows it, with https:// in front.")
         self.runs = ""
         self.piece_bytes = 0
 
