@@ -29,19 +29,21 @@ def words(stage: str, options: dict[str, Any]) -> list[str]:
     return found
 
 
-def launched(
-    processes: int, stage: str, options: dict[str, Any], **environment: str
-) -> "subprocess.CompletedProcess[str]":
+def environment(**more: str) -> dict[str, str]:
+    """Of processes with one thread each, without a card."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **more}
+
+
+def launched(processes: int, stage: str, options: dict[str, Any], **more: str) -> "subprocess.CompletedProcess[str]":
     """`trainer STAGE` in so many processes on this machine, one thread each, by torchrun."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *launcher, "-m", "trainer", *words(stage, options)]
-    more = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
-    return subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, timeout=400, check=False)
+    return subprocess.run(command, env=environment(**more), capture_output=True, text=True, timeout=400, check=False)
 
 
-def succeeded(processes: int, stage: str, options: dict[str, Any], **environment: str) -> str:
+def succeeded(processes: int, stage: str, options: dict[str, Any], **more: str) -> str:
     """The same, which must end well; what it printed."""
-    done = launched(processes, stage, options, **environment)
+    done = launched(processes, stage, options, **more)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 

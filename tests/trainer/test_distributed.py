@@ -22,7 +22,7 @@ from tests.trainer.fill import (
     save_adapter,
     state,
 )
-from tests.trainer.launching import assert_same_run, launched, logged, succeeded
+from tests.trainer.launching import assert_same_run, environment, launched, logged, succeeded, words
 from trainer.models import load_base
 from trainer.ppo import Ppo, ppo
 from trainer.reward import Reward, reward
@@ -313,3 +313,19 @@ def test_a_base_in_parts_makes_the_reward_model_of_a_whole_one(
     alone(reward, options_of(Reward, {**options, "out": one}), store)
     succeeded(2, "reward", {**options, "out": two}, ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
     assert_same_run(one, two)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("file", ["several.yaml", "fsdp2.yaml"])
+def test_accelerate_launches_it_with_our_configurations(
+    store: Store, prepared: Prepared, tmp_path: Path, file: str
+) -> None:
+    """On the CPU, where there is no card."""
+    one, two, options = tmp_path / "one", tmp_path / "two", {**prepared, "start": "sft", "iterations": 2}
+    alone(ppo, options_of(Ppo, {**options, "out": one}), store)
+    launcher = ["accelerate.commands.launch", "--config_file", str(ROOT / "trainer" / "launch" / file)]
+    command = [sys.executable, "-m", *launcher, "-m", "trainer", *words("ppo", {**options, "out": two})]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert_same_run(one, two)
+    assert state(two)["processes"] == 2
