@@ -12,7 +12,15 @@ from safetensors.torch import load_file
 
 from tests.trainer.fill import metrics
 
-COSTS = ("time", "seconds/", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
+COSTS = (
+    "time",
+    "seconds/",
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+    "total_flos",
+    "num_tokens",
+)
 
 
 def words(stage: str, options: dict[str, Any]) -> list[str]:
@@ -49,7 +57,7 @@ def succeeded(processes: int, stage: str, options: dict[str, Any], **more: str) 
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
-    """What a run logged, but for what it cost: time, memory, and operations, which padding adds to."""
+    """What a run logged, but for what it cost: time, memory, operations and tokens, to which padding and idle rows add."""
     return [{k: v for k, v in line.items() if not k.startswith(COSTS)} for line in metrics(run)]
 
 
