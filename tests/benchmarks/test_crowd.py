@@ -65,4 +65,4 @@ def test_crowds_of_a_few(tmp_path: Path) -> None:
     assert (alone["people"], alone["files"], shared["files"]) == (6, 1, 2)
     assert (alone["rankings"], shared["rankings"]) == (40, 80)
     assert alone["too_many_labels"] == shared["too_many_labels"] == 0
-    assert 0 < alone["submit_ms"] <= alone["p99_ms"] and 0 < alone["busy"] < 0.5
+    assert 0 < alone["submit_ms"] <= alone["p99_ms"] + 0.1 and 0 < alone["busy"] < 0.5

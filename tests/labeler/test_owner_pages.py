@@ -73,6 +73,9 @@ def test_a_study_is_made_and_people_are_invited_join_and_rank(
     choose(owner, "Study", "main")  # the older study would come first
     owner.get_by_role("button", name="Pause").click()
     expect(said).to_have_value("Study main is paused.")
+    expect(
+        owner.get_by_role("gridcell", name="paused")
+    ).to_be_visible()  # else what is still drawn undoes the next choice
     choose(owner, "Study", "poems")
     expect(owner.get_by_label("Guidelines (Markdown)")).to_have_value("# Rhymes first")
 
