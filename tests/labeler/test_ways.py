@@ -333,7 +333,7 @@ def test_an_answer_is_opened_from_the_history_and_changed(sit: Callable[..., Sea
     line = seat.page.locator(".rb-answer").first
     expect(line).to_contain_text("C > B > A")
     line.get_by_role("button", name="Open").click()
-    assert line.locator(".rb-number").all_inner_texts() == ["3", "2", "1"]
+    expect(line.locator(".rb-number")).to_have_text(["3", "2", "1"])
     line.get_by_role("button", name="Change this answer").click()
     seat.page.wait_for_url("**/app/annotate")
     expect(seat.page.locator(".rb-editing")).to_be_visible()
