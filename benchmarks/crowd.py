@@ -24,16 +24,17 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from benchmarks.labeler_load import queue
+from benchmarks.labeler_load import fill_store
 from labeler.api import drafted_json
 from labeler.bodies import DraftBody
 from labeler.tasks import ahead_json, answered_json, next_json
 from preferences.cli import guarded
-from preferences.records import Annotator, Policy, random_id
+from preferences.records import Annotator, random_id
 from preferences.store import Store
 from preferences.tables.rankings import Answer
 
 LABELS = 3
+PLAN = {"labels_train": LABELS, "shared": 0.0}
 BEGAN = 1_700_000_000.0  # the virtual clock's first moment
 
 
@@ -170,7 +171,7 @@ def of_file(crowds: Crowds, people: int, seed: int) -> tuple[Seen, float, int]:
         clock = Clock()
         store = Store(Path(folder) / "labels.db", clock)
         timed = min(crowds.rankings, 60 * people)
-        fill(store, people, (timed + 3 * people) // LABELS + 2 * people + 200, seed)
+        fill_store(store, PLAN, people, (timed + 3 * people) // LABELS + 2 * people + 200, seed)
         desk = Desk(clock)
         for number, person in enumerate(store.annotators.all()):
             desk.want(annotate(store, person, clock, random.Random(1_000_003 * seed + number), crowds.think_time))
@@ -184,19 +185,6 @@ def of_file(crowds: Crowds, people: int, seed: int) -> tuple[Seen, float, int]:
         wrong = too_many(store)
         store.close()
     return desk.seen, virtual, wrong
-
-
-def fill(store: Store, people: int, comparisons: int, seed: int) -> None:
-    """Comparisons that want LABELS labels each, and annotators."""
-    draw = random.Random(seed)
-    study = store.studies.create("crowd", k=4, plan={"labels_train": LABELS, "shared": 0.0})
-    policy = store.policies.add(Policy("crowd", "crowd", "imported"))
-    records = [{"messages": [{"role": "user", "content": f"Question {number}?"}]} for number in range(comparisons)]
-    with store.write():
-        for number, prompt in enumerate(store.prompts.add(records, 0.0)):
-            queue(store, study, prompt.id, policy.id, number, draw)
-        for number in range(people):
-            store.annotators.add(f"annotator {number}", "annotator", "")
 
 
 def too_many(store: Store) -> int:

@@ -104,8 +104,17 @@ def markdown(draw: random.Random) -> str:
 
 def fill(db: Path, annotators: int, comparisons: int, seed: int) -> None:
     """Comparisons that anybody may get, and accounts named "annotator 0", ..., whose password is PASSWORD."""
-    store, draw = Store(db), random.Random(seed)
-    study = store.studies.create("load", k=K, plan={"shared": 0.0, "repeats": 0.0})
+    store = Store(db)
+    fill_store(store, {"shared": 0.0, "repeats": 0.0}, annotators, comparisons, seed, hash_password(PASSWORD))
+    store.close()
+
+
+def fill_store(
+    store: Store, plan: dict[str, Any], annotators: int, comparisons: int, seed: int, password_hash: str = ""
+) -> None:
+    """A study of that plan with its comparisons, and the accounts."""
+    draw = random.Random(seed)
+    study = store.studies.create("load", k=K, plan=plan)
     policy = store.policies.add(Policy("load", "load", "imported"))
     with store.write():
         records = [
@@ -113,10 +122,8 @@ def fill(db: Path, annotators: int, comparisons: int, seed: int) -> None:
         ]
         for number, prompt in enumerate(store.prompts.add(records, 0.0)):
             queue(store, study, prompt.id, policy.id, number, draw)
-        secret = hash_password(PASSWORD)
         for number in range(annotators):
-            store.annotators.add(f"annotator {number}", "annotator", secret)
-    store.close()
+            store.annotators.add(f"annotator {number}", "annotator", password_hash)
 
 
 def queue(store: Store, study: Study, prompt: str, policy: str, number: int, draw: random.Random) -> None:

@@ -26,10 +26,15 @@ class Prefix:
 
     def rows(self, count: int) -> DynamicCache:
         """The same for blocks that make up `count` rows."""
-        cache = copy.copy(self.cache)
-        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        cache = self.copied()
         blocks = self.cache.layers[0].keys.shape[0]
         cache.batch_repeat_interleave(count // blocks)
+        return cache
+
+    def copied(self) -> DynamicCache:
+        """A cache with the same tensors, whose layers may be given others."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         return cache
 
     @property
@@ -44,8 +49,7 @@ class SharedPrefix:
 
     def __init__(self, made: Prefix) -> None:
         self.made = made.tensors
-        cache = copy.copy(made.cache)
-        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        cache = made.copied()
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys.detach().requires_grad_(), layer.values.detach().requires_grad_()
         self.prefix = Prefix(cache, made.length)

@@ -7,7 +7,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.crowd import BEGAN, LABELS, Clock, Desk, fill, too_many
+from benchmarks.crowd import BEGAN, LABELS, PLAN, Clock, Desk, too_many
+from benchmarks.labeler_load import fill_store
 from preferences.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def test_acts_wait_for_the_one_before() -> None:
 
 def test_too_many_labels_are_found(tmp_path: Path) -> None:
     store = Store(tmp_path / "labels.db", Clock())
-    fill(store, 5, 3, 0)
+    fill_store(store, PLAN, 5, 3, 0)
     first, second, *_ = store.comparisons.all()
     for comparison, count in ((first, LABELS), (second, LABELS + 2)):
         for person in store.annotators.all()[:count]:
