@@ -46,6 +46,7 @@ from preferences.tables.worker_tokens import WorkerTokens
 from preferences.tables.workers import Workers
 
 CACHE_KB, SNAPSHOT_KB = 2000, 80000  # of a connection's page cache: as SQLite has it, and while it reads a snapshot
+BUSY_PAUSE = 0.01  # seconds between two tries
 SMALLEST_PAGE = 512  # bytes: no SQLite database that holds anything is smaller
 
 
@@ -193,7 +194,8 @@ class Store:
     def _connect(self) -> Database:
         place = f"{self.path.absolute().as_uri()}?mode={self._mode}"
         connection = sqlite3.connect(place, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
+        write_ahead(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
             connection.execute(f"PRAGMA {pragma}")
         return Database(connection)
 
@@ -218,6 +220,19 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise BadDatabase(why_not(self.path, error)) from error
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Put a database into WAL mode; SQLite does not wait for others' locks when it changes the mode, so this does."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(BUSY_PAUSE)
 
 
 @contextmanager

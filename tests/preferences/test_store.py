@@ -4,6 +4,7 @@ import multiprocessing
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,6 +134,17 @@ def test_many_threads_may_make_the_database_at_once(tmp_path: Path) -> None:
         path = str(tmp_path / f"new{attempt}.db")
         with ThreadPoolExecutor(THREADS) as pool:
             assert list(pool.map(make_store, [path] * THREADS)) == ["made"] * THREADS
+
+
+def test_a_new_database_that_another_is_making_is_waited_for(tmp_path: Path) -> None:
+    """Where another is about to write, SQLite refuses to change a file's mode at once, whatever its timeout."""
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.5, other.rollback)
+    timer.start()
+    assert make_store(str(tmp_path / "new.db")) == "made"
+    timer.join()
+    other.close()
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
