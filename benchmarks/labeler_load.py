@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import tyro
 import uvloop
+from tqdm import tqdm
 
 from labeler.accounts import hash_password
 from preferences.records import Policy, Response, Study, random_id
@@ -84,6 +85,8 @@ class Crowd:
     drafts: int = 0
     processors: dict[str, float] = field(default_factory=dict)
     """Processors that each process kept busy, on average."""
+    memory: dict[str, float] = field(default_factory=dict)
+    """Megabytes of the server and its helper: before anybody logged in, when all had, and at the end."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -117,11 +120,11 @@ def fill_store(
     study = store.studies.create("load", k=K, plan=plan)
     policy = store.policies.add(Policy("load", "load", "imported"))
     with store.write():
-        records = [
-            {"messages": [{"role": "user", "content": f"Question {random_id()} {i}?"}]} for i in range(comparisons)
-        ]
-        for number, prompt in enumerate(store.prompts.add(records, 0.0)):
-            queue(store, study, prompt.id, policy.id, number, draw)
+        with store.prompts.intake(heldout=0.0) as intake:
+            for number in tqdm(range(comparisons), desc="fill", unit="comparison"):
+                messages = [{"role": "user", "content": f"Question {random_id()} {number}?"}]
+                (prompt,) = intake.add([{"messages": messages}])
+                queue(store, study, prompt, policy.id, number, draw)
         for number in range(annotators):
             store.annotators.add(f"annotator {number}", "annotator", password_hash)
 
@@ -160,6 +163,16 @@ def cpu_seconds(pids: list[int]) -> float:
     return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
+def megabytes(pid: int) -> float:
+    """Resident memory of a process and of those that it started."""
+    total = 0
+    for one in (pid, *children(pid)):
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{one}/status").read_text().splitlines()
+            total += int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+    return total / 1000
+
+
 class Browser:
     """One keep-alive connection with one session; as little work as possible, since it shares the machine."""
 
@@ -196,12 +209,13 @@ class Browser:
 
 async def work(port: int, server: int, load: Load) -> Crowd:
     """Everybody logs in; then all work until the time is over. `server`: its process."""
-    crowd = Crowd()
+    crowd = Crowd(memory={"before": megabytes(server)})
     browsers = [Browser(port) for _ in range(load.annotators)]
     for number, browser in enumerate(browsers):
         await browser.open()
         status, _ = await browser.call("/login", {"name": f"annotator {number}", "password": PASSWORD})
         assert status == 200, f"Login gave {status}."
+    crowd.memory["logged_in"] = megabytes(server)
     processes = {"server": [server], "helper": children(server), "load": [os.getpid()]}
     before = {name: cpu_seconds(pids) for name, pids in processes.items()}
     began = time.monotonic()
@@ -212,6 +226,7 @@ async def work(port: int, server: int, load: Load) -> Crowd:
     )
     took = time.monotonic() - began
     crowd.processors = {name: round((cpu_seconds(pids) - before[name]) / took, 2) for name, pids in processes.items()}
+    crowd.memory["after"] = megabytes(server)
     return crowd
 
 
@@ -276,6 +291,7 @@ def report(crowd: Crowd, db: Path, load: Load) -> dict[str, Any]:
         **asked, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "max_ms": round(float(times.max()), 1),
         "errors": len(crowd.errors), "first_errors": crowd.errors[:3], "submitted": len(crowd.submits),
         "stored": len(rankings), "distinct": len(distinct), "drafts": crowd.drafts, "processors": crowd.processors,
+        "memory_mb": {name: round(value, 1) for name, value in crowd.memory.items()},
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }  # fmt: skip
 

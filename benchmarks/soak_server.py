@@ -1,7 +1,6 @@
 """The labeler of the soak, which is killed and started again on one port, and what is seen of it meanwhile."""
 
 import asyncio
-import contextlib
 import os
 import socket
 import sys
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.labeler_load import children
+from benchmarks.labeler_load import megabytes
 
 SETTLED_SECONDS = 60.0  # of a server's life; its memory is compared with that after so long
 
@@ -82,13 +81,3 @@ async def program(words: list[str], **more: Any) -> asyncio.subprocess.Process:
     """A Python of its own."""
     environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     return await asyncio.create_subprocess_exec(sys.executable, *words, env=environment, **more)
-
-
-def megabytes(pid: int) -> float:
-    """Resident memory of a process and of those that it started."""
-    total = 0
-    for one in (pid, *children(pid)):
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path(f"/proc/{one}/status").read_text().splitlines()
-            total += int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
-    return total / 1000

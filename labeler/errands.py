@@ -18,6 +18,7 @@ from pydantic import Field
 
 from labeler.bodies import Body, Text
 from labeler.effects import read_effects, run_folder, store_effects
+from labeler.outcomes import Progress, checked_progress
 from labeler.run_documents import checked_document, write_document
 from labeler.uploads import RUN_FILES, Pieces, Sent, SentFile
 from preferences.backups import sha256_of
@@ -29,14 +30,12 @@ from preferences.records import Study
 from preferences.run_files import CONFIG, config_of
 from preferences.shortage import is_short
 from preferences.store import Store
-from preferences.tables.jobs import OWN_PROMPT, PLAN, STALE_SECONDS, TOP_UP, JobLost
+from preferences.tables.jobs import BESIDE, OWN_PROMPT, PLAN, STALE_SECONDS, TOP_UP, JobLost
 from preferences.tables.lent import Loan
 
 PATHS = ("out", "resume", "reward", "adapter")  # options that are folders of this host
 LOGS = ".logs"
 RUNS = ("sft", "reward", "ppo")
-# Kinds of jobs for workers beside the database: what these make is HTML, which no other host may send.
-BESIDE = ("report",)
 LOANS = {
     "ppo": Loan(split="train"), "evaluate": Loan(split="heldout", answers=True),
     "reward": Loan(answers=True, rankings=True), "check": Loan(answers=True, rankings=True),
@@ -50,17 +49,6 @@ class ClaimBody(Body):
     waiting: Annotated[int, Field(ge=0, le=1000)]
     prompts: Annotated[int, Field(ge=1, le=10_000)]
     study: Annotated[Text, Field(max_length=200)] | None = None
-
-
-class Progress(Body):
-    """How far a job is. What a page shows of folders and logs is not for the worker to say."""
-
-    prompts: Annotated[int, Field(ge=0)] | None = None
-    answers: Annotated[int, Field(ge=0)] | None = None
-    of: Annotated[int, Field(ge=0)] | None = None
-    plan: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
-    text: Annotated[Text, Field(max_length=100_000)] | None = None
 
 
 class Tail(Body):
@@ -249,7 +237,7 @@ class Errands:
     def beat(self, job: Job, body: BeatBody) -> dict[str, Any]:
         """{"sizes"}: how long each file is now of which an end was sent."""
         with holding():
-            self.store.jobs.hold(job, body.progress.model_dump(exclude_none=True))
+            self.store.jobs.hold(job, checked_progress(self.store, job, body.progress))
         out = self.out_of(job)
         if body.document is not None and out:
             write_document(out / CONFIG, checked_document(self.store, job, out, self.study_of(job), body.document))
@@ -260,7 +248,7 @@ class Errands:
         effects = read_effects(self.pieces(job).document(body.document))
         with holding(), self.store.write():
             more = store_effects(self.store, job, self.study_of(job), effects)
-            self.store.jobs.hold(job, {**body.progress.model_dump(exclude_none=True), **more})
+            self.store.jobs.hold(job, {**checked_progress(self.store, job, body.progress), **more})
 
     def place(self, job: Job, body: FilesBody) -> None:
         """Put files into the run's folder."""

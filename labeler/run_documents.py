@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labeler.bodies import Text
+from labeler.outcomes import Estimate
 from labeler.uploads import whole_file
 from preferences.errors import BadUpload
 from preferences.jobs import Job
@@ -39,10 +40,15 @@ class RunDocument(BaseModel):
     judged_by: Words | None = None
     command: list[Words] | None = None
     error: Words | None = None
+    heldout_accuracy: Estimate | None = None
 
 
 def checked_document(store: Store, job: Job, out: Path, study: Study, document: dict[str, Any]) -> dict[str, Any]:
     """The document, if it is that of this job's run. Raises BadUpload."""
+    try:
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise BadUpload("The run's config.json has a number or half a character that no page can show.") from error
     try:
         found = RunDocument.model_validate(document)
     except ValidationError as error:

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeGuard
 
 from labeler.reports import report_of
 from preferences.jobs import Job, KnownRun, KnownWorker
 from preferences.run_files import ADAPTER, SAMPLES, config_of, holds_adapter, logged, tail
 from preferences.store import Store
-from preferences.tables.jobs import OWN_PROMPT, TOP_UP
+from preferences.tables.jobs import BESIDE, OWN_PROMPT, TOP_UP
 
 ALIVE_SECONDS = 30.0
 NEWEST, POINTS, LOOKS, LOG_LINES, RECENT = 50, 300, 20, 60, 10
 ENSEMBLE = "ensemble.json"
+MOST = 1e300  # of numbers that are shown
 # Of each stage: the title of a plot, and the metrics that it shows.
 PLOTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sft": {"Loss": ("loss",), "Token accuracy": ("mean_token_accuracy",), "Gradient norm": ("grad_norm",)},
@@ -46,19 +47,35 @@ def is_alive(store: Store, worker: KnownWorker) -> bool:
     return store.clock() - worker.seen < ALIVE_SECONDS
 
 
+def is_far(worker: KnownWorker | None) -> bool:
+    """Whether it is on another host: the name of its token stands before its own."""
+    return worker is not None and "/" in worker.name
+
+
+def waits_for(job: Job, worker: KnownWorker | None) -> str:
+    """What a queued job waits for that `worker`, the newest, is not; or ""."""
+    if job.status != "queued" or job.kind not in BESIDE or not is_far(worker):
+        return ""
+    return "It is for a worker beside the database; start `trainer worker` on the labeler's host."
+
+
 def training_jobs(store: Store) -> list[Job]:
     """Every job but annotators' own prompts and what keeps comparisons waiting, oldest first."""
     return [job for job in store.jobs.all() if job.kind not in (OWN_PROMPT, TOP_UP)]
 
 
 def jobs_json(store: Store) -> dict[str, Any]:
-    """{"worker", "jobs"}: the newest jobs first, those that wait with their place in the queue."""
-    jobs = training_jobs(store)
+    """{"worker", "jobs"}: the newest jobs first, those that wait with their place in the queue, and what they wait for."""
+    jobs, worker = training_jobs(store), store.workers.newest()
     queued = [job.id for job in jobs if job.status == "queued"]
     return {
         "worker": worker_json(store),
         "jobs": [
-            {**row_json(job), "place": queued.index(job.id) + 1 if job.id in queued else None}
+            {
+                **row_json(job),
+                "place": queued.index(job.id) + 1 if job.id in queued else None,
+                "waits": waits_for(job, worker),
+            }
             for job in reversed(jobs[-NEWEST:])
         ],
     }
@@ -92,7 +109,7 @@ def name_of(job: Job) -> str:
 
 def far(lines: Sequence[dict[str, Any]], since: float) -> dict[str, Any]:
     """{"step", "steps", "eta"}: how far a run is and how many seconds it will take, by its last steps; None if unknown."""
-    steps = [line for line in lines if "steps" in line]
+    steps = [line for line in lines if all(is_number(line.get(name)) for name in ("step", "steps", "time"))]
     if not steps:
         return {"step": None, "steps": None, "eta": None}
     done, total = steps[-1]["step"], steps[-1]["steps"]
@@ -102,15 +119,16 @@ def far(lines: Sequence[dict[str, Any]], since: float) -> dict[str, Any]:
 
 
 def job_json(store: Store, job: Job) -> dict[str, Any]:
-    """A job in full: its line, "by", "options", "plots", "looks", "log", "facts", "report", "plan", "command"."""
+    """A job in full: its line, "by", "waits", "options", "plots", "looks", "log", "facts", "report", "plan", "command"."""
     folder = job.progress.get("folder")
     document = (config_of(Path(folder)) if folder else None) or {}
     lines = logged(Path(folder)) if folder else []
-    looks = logged(Path(folder), SAMPLES)[-LOOKS:] if folder else []
+    looks = [look for look in logged(Path(folder), SAMPLES)[-LOOKS:] if are_looks(look)] if folder else []
     return {
         **row_json(job),
         **(far(lines, job.started or 0.0) if lines else {}),
         "by": launched_by(store, job),
+        "waits": waits_for(job, store.workers.newest()),
         "options": {key: value for key, value in job.spec.items() if key != "out"},
         "plots": plots(job.kind, lines),
         "looks": [{"step": look["step"], "rows": look["samples"]} for look in looks],
@@ -144,13 +162,29 @@ def series_of(metric: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, An
     points: dict[str, Points] = {}
     for line in lines:
         value = line.get(metric)
-        if isinstance(value, int | float) and isinstance(line.get("step"), int):
+        if is_number(value) and isinstance(line.get("step"), int):
             points.setdefault(str(line.get("role", "")), []).append((line["step"], float(value)))
     short = metric.rsplit("/", 1)[-1] if metric.startswith("seconds/") else metric.replace("/", " ")
     return [
         {"name": f"{short} ({role})" if len(points) > 1 else short, "points": thinned(of_role)}
         for role, of_role in points.items()
     ]
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a page can show it as one. Lines that come from another host may have anything anywhere."""
+    return isinstance(value, int | float) and -MOST < value < MOST
+
+
+def are_looks(look: dict[str, Any]) -> bool:
+    """Whether it has the sample answers of a step."""
+    rows = look.get("samples")
+    return is_number(look.get("step")) and isinstance(rows, list) and all(is_sample(row) for row in rows)
+
+
+def is_sample(row: Any) -> bool:
+    """Whether it is an answer with its score and KL."""
+    return isinstance(row, dict) and is_number(row.get("score")) and is_number(row.get("kl"))
 
 
 def thinned(points: Points) -> Points:

@@ -10,13 +10,13 @@ from pydantic import Field
 from labeler.bodies import Body, Ident
 from labeler.downloads import Owner
 from labeler.options import BadOptions, completed
-from labeler.training import adapters, job_json, jobs_json, reported, rewards, training_jobs, worker_json
+from labeler.training import adapters, is_far, job_json, jobs_json, reported, rewards, training_jobs, worker_json
 from preferences.errors import NameTaken, NotReady, UnknownName
 from preferences.jobs import Job, KnownWorker
 from preferences.records import Annotator
 from preferences.run_files import RUN_NAME
 from preferences.store import Store
-from preferences.tables.jobs import OWN_PROMPT, PLAN
+from preferences.tables.jobs import BESIDE, OWN_PROMPT, PLAN
 from preferences.tables.promotions import refusal
 
 # What is chosen by its folder.
@@ -149,6 +149,11 @@ def spec_of(store: Store, body: LaunchBody | PlanBody) -> dict[str, Any]:
     if worker is None:
         raise NotReady("No worker has said yet what it can do; start `trainer worker` on this database.")
     schema = worker.about["stages"].get(body.stage)
+    if schema is None and body.stage in BESIDE and is_far(worker):
+        raise NotReady(
+            f"A {body.stage} is made beside the database, and the worker is on another host; start `trainer worker` on the "
+            f"labeler's host, or run `trainer {body.stage}` there."
+        )
     if schema is None:
         raise NotReady(f"The worker knows no stage {body.stage!r}; start one of this version.")
     if makes_run(schema) and not RUN_NAME.fullmatch(body.run):

@@ -10,12 +10,13 @@ from pydantic import Field
 
 from labeler.accounts import Forbidden
 from labeler.bodies import Body, Text
-from labeler.errands import BESIDE, BeatBody, ClaimBody, EffectsBody, EndBody, Errands, FilesBody
+from labeler.errands import BeatBody, ClaimBody, EffectsBody, EndBody, Errands, FilesBody
 from labeler.uploads import MOST_BYTES, PIECE_BYTES, Hash
 from preferences.disk import Disk
 from preferences.errors import UnknownName
 from preferences.jobs import Job, WorkerToken
 from preferences.store import Store
+from preferences.tables.jobs import BESIDE
 
 WORKER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
@@ -74,6 +75,7 @@ def worker_api(store: Store, runs: Path, disk: Disk) -> APIRouter:
 
     @api.post("/leave")
     def leave(worker: WorkerName) -> dict[str, Any]:
+        store.jobs.give_back(worker)
         store.workers.leave(worker)
         return {}
 

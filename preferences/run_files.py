@@ -22,16 +22,20 @@ def config_of(folder: Path) -> dict[str, Any] | None:
 
 
 def logged(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, or of another such file, oldest first; one that is only half written is left out."""
+    """The lines of metrics.jsonl, or of another such file, oldest first; what is no JSON is left out."""
     try:
-        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     found = []
     for line in lines:
         try:
             found.append(json.loads(line))
-        except ValueError:
+            if "\\ud" in line.lower():  # half a character, which no page can show, is an error
+                json.dumps(found[-1], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            found.pop()
+        except (ValueError, RecursionError):
             continue
     return [line for line in found if isinstance(line, dict)]
 

@@ -1,17 +1,11 @@
 """A labeler and workers that share no files, in processes that can be killed at any moment."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from labeler.worker_tokens import new_token
 from preferences.store import Store
-from tests.conftest import ROOT
+from tests.forks import Forks
 from tests.labeler.mortal import Mortal
 
 # The trainer, imported once: each line that it reads is a worker's options, with which it starts a process.
@@ -61,9 +55,8 @@ class Hosts:
             "model": str(model), "quantize": "none", "max_new_tokens": 6, "temperature": 1.0, "poll": 0.1, "waiting": 0,
             "once": True, "server": f"http://127.0.0.1:{self.server.port}",
         }  # fmt: skip
-        self.launcher: subprocess.Popen[str] | None = None
+        self.forks: Forks | None = None
         self.log = folder / "workers.log"
-        self.pids: list[int] = []
 
     def token(self, name: str) -> Path:
         """A new token in a file, in the folder of the worker that is to use it."""
@@ -81,28 +74,12 @@ class Hosts:
 
     def start(self, name: str, **more: Any) -> int:
         """A worker process on the host of that name."""
-        if self.launcher is None:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-            with self.log.open("w") as log:
-                self.launcher = subprocess.Popen(
-                    [sys.executable, "-c", WORKERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                    env=environment,
-                )  # fmt: skip
-        assert self.launcher.stdin is not None and self.launcher.stdout is not None
-        options = {**self.of(name), "cache": str(self.folder / f"host-{name}"), **more}
-        self.launcher.stdin.write(json.dumps(options) + "\n")
-        self.launcher.stdin.flush()
-        while not (said := self.launcher.stdout.readline().strip()).isdigit():
-            assert said or self.launcher.poll() is None, self.log.read_text()
-        self.pids.append(int(said))
-        return self.pids[-1]
+        if self.forks is None:
+            self.forks = Forks(WORKERS, self.log)
+        return self.forks.start({**self.of(name), "cache": str(self.folder / f"host-{name}"), **more})
 
     def close(self) -> None:
         """End all of them."""
-        for pid in self.pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if self.launcher:
-            self.launcher.kill()
-            self.launcher.communicate()
+        if self.forks:
+            self.forks.close()
         self.server.close()

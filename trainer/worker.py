@@ -194,4 +194,5 @@ def known(config: Worker, store: Store, name: str) -> Iterator[None]:
             yield
     finally:
         with suppress(sqlite3.Error):
+            store.jobs.give_back(name)
             store.workers.leave(name)

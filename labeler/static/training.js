@@ -177,7 +177,7 @@ class TrainingPage {
     if (!jobs.length) return this.jobs.replaceChildren(make("p", {}, "Nothing has been launched yet."));
     const rows = jobs.map((job) => make("tr", { "aria-current": job.id === this.chosen ? "true" : null },
       make("th", { scope: "row" }, make("a", { href: `${location.pathname}#job=${job.id}` }, job.run || job.kind)), make("td", {}, KINDS[job.kind] ?? job.kind),
-      make("td", {}, this.stateText(job), job.error ? make("div", { class: "tr-error" }, job.error.slice(0, 200)) : "", this.progressOf(job)), make("td", {}, whenText(job.created)), make("td", { class: "tr-buttons" }, ...this.buttons(job))));
+      make("td", {}, this.stateText(job), job.error ? make("div", { class: "tr-error" }, job.error.slice(0, 200)) : "", job.waits ? make("span", { class: "tr-progress" }, job.waits) : "", this.progressOf(job)), make("td", {}, whenText(job.created)), make("td", { class: "tr-buttons" }, ...this.buttons(job))));
     const heads = ["Run", "Stage", "State", "Launched", "Act"];
     return this.jobs.replaceChildren(make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "All jobs" }, make("table", { class: "tr-jobs" },
       make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...rows))));
@@ -229,6 +229,7 @@ class TrainingPage {
     if (job.finished) parts.push(make("p", {}, `${kind}, launched ${whenText(job.created)}${by}${spent}.`));
     else parts.push(make("p", {}, `${kind}, launched ${whenText(job.created)}${by}.`, this.progressOf(job)));
     if (job.error) parts.push(make("p", { class: "tr-bad" }, job.error));
+    if (job.waits) parts.push(make("p", {}, job.waits));
     if (job.report) parts.push(make("p", {}, make("a", { href: at(`/api/policies/${encodeURIComponent(job.report)}/report`), target: "_blank", rel: "noopener" }, "The report of the run")));
     if (job.plan) parts.push(this.drawPlan(job));
     if (job.facts.length) parts.push(make("dl", { class: "tr-facts" }, ...job.facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))));

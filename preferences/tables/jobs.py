@@ -13,6 +13,8 @@ OWN_PROMPT = "own_prompt"  # an annotator waits for it in front of the page
 OWN_PRIORITY = 1000.0  # it is the next comparison of whoever typed the prompt
 TOP_UP = "top_up"  # a few more comparisons, which a worker on another host is asked for
 PLAN = "plan"  # what memory a stage would take with the options that somebody looks at
+# Kinds for workers beside the database alone: what these make is HTML, which no other host may send.
+BESIDE = ("report",)
 STALE_SECONDS = 60.0  # without a heartbeat: its worker is dead
 MINE = "WHERE id = ? AND worker = ? AND status = 'running'"
 
@@ -102,6 +104,13 @@ class Jobs(Table):
         """The worker stops before the job is done: the next one need not wait until the heartbeat is old."""
         with self.store.write() as db:
             db.execute(f"UPDATE jobs SET status = 'queued', worker = NULL {MINE}", [job.id, job.worker])
+
+    def give_back(self, worker: str) -> None:
+        """The worker ends. What it still has, because it was interrupted before or after its work on it, waits as well."""
+        with self.store.write() as db:
+            db.execute(
+                "UPDATE jobs SET status = 'queued', worker = NULL WHERE worker = ? AND status = 'running'", [worker]
+            )
 
     def finish(self, job: Job, error: str = "") -> None:
         """The job is done, or failed with that sentence; one cancelled or lost to another worker stays as it is."""

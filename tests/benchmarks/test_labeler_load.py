@@ -27,3 +27,4 @@ def test_everything_that_is_submitted_is_stored_once(tmp_path: Path) -> None:
     assert found["drafts"] >= DRAFTS * found["submitted"]
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"] <= found["max_ms"]
     assert found["processors"]["helper"] > 0, "The server rendered by itself."
+    assert 50 < found["memory_mb"]["before"] <= found["memory_mb"]["after"] + 20

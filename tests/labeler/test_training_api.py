@@ -108,6 +108,30 @@ def test_a_policy_is_evaluated_and_a_run_reported_without_a_name_of_their_own(
     assert whole["report"] == "p1" and "Take it" in rita.get(f"/api/policies/{whole['report']}/report").text
 
 
+def test_a_report_waits_or_is_refused_with_a_sentence_while_the_worker_is_on_another_host(
+    store: Store, study: Study, runs: Path, rita: TestClient, clock: Clock
+) -> None:
+    add_loop(store, study, runs, {"annotator-1": 20})
+    ident = launch(rita, "", "report", run=str(runs / "ppo-1")).json()["job"]
+
+    def waits() -> tuple[str, str]:
+        (row,) = rita.get("/api/training/jobs").json()["jobs"]
+        return row["waits"], rita.get(f"/api/training/jobs/{ident}").json()["waits"]
+
+    assert waits() == ("", "")
+    about = store.workers.newest()
+    assert about is not None
+    clock.now += 1
+    stages = {name: schema for name, schema in STAGES.items() if name != "report"}
+    store.workers.publish("gpu/box:1", {**about.about, "stages": stages})
+    assert all("start `trainer worker` on the labeler's host" in said for said in waits())
+    refused = launch(rita, "", "report", run=str(runs / "ppo-1"))
+    assert refused.status_code == 409 and "run `trainer report` there" in refused.text
+    clock.now += 1
+    store.workers.publish("box:2", about.about)
+    assert waits() == ("", "") and launch(rita, "", "report", run=str(runs / "ppo-1")).status_code == 200
+
+
 def test_what_came_out_of_a_job_without_a_run(store: Store, study: Study, runs: Path, rita: TestClient) -> None:
     add_loop(store, study, runs, {"annotator-1": 20})
     ident = launch(rita, "", "evaluate", adapter=str(runs / "ppo-1" / "adapter")).json()["job"]

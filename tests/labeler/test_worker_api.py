@@ -162,6 +162,15 @@ def test_a_job_is_one_workers_and_nobody_elses(client: TestClient, store: Store,
     assert far.post(f"jobs/{job}/beat", {}).json()["code"] == "not_held"
 
 
+def test_what_a_worker_has_in_hand_when_it_leaves_is_free_at_once(
+    client: TestClient, store: Store, far: Far, job: str
+) -> None:
+    other = Far(client, new_token(store, "other"))
+    assert other.post("leave", {}).status_code == 200 and other.claim() is None
+    far.post("leave", {})
+    assert other.claim()["id"] == job
+
+
 def test_a_report_is_for_a_worker_beside_the_database(store: Store, far: Far) -> None:
     """What it makes is HTML, which no other host may send, and the page does not offer it while such a worker is the one."""
     store.jobs.add("report", {"run": "/runs/r"})

@@ -17,9 +17,10 @@ from preferences.jobs import Job
 from preferences.live import live_accuracy
 from preferences.records import Study
 from preferences.store import Store
-from preferences.tables.jobs import OWN_PROMPT
+from preferences.tables.jobs import OWN_PROMPT, Jobs
 from tests.conftest import ROOT
 from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, save_adapter, state
+from trainer.bench import Bench
 from trainer.jobs import stage_of
 from trainer.models import UnknownModel
 from trainer.ppo import Ppo
@@ -105,6 +106,18 @@ def test_a_paused_study_and_one_without_prompts_get_nothing(
 def test_the_worker_is_nice(worker_options: dict[str, Any]) -> None:
     work(Worker(**worker_options))
     assert os.getpriority(os.PRIO_PROCESS, 0) >= 15
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Bench, "take"), (Jobs, "finish")])
+def test_a_job_waits_for_the_next_worker_wherever_its_worker_was_interrupted(
+    store: Store, worker_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    """Before its work on the job and after it as well, where nothing but the worker's own end can give it back."""
+    job = store.jobs.add("nonsense", {})
+    monkeypatch.setattr(owner, name, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    work(Worker(**worker_options))
+    left = store.jobs.get(job.id)
+    assert (left.status, left.worker) == ("queued", None)
 
 
 def test_a_job_of_each_kind(store: Store, study: Study, worker_options: dict[str, Any], tmp_path: Path) -> None:

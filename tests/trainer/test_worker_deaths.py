@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +16,7 @@ import pytest
 from preferences.records import Study
 from preferences.store import Store
 from preferences.tables.jobs import JobLost
-from tests.conftest import ROOT
+from tests.forks import Forks
 from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, state
 from trainer import jobs
 from trainer.jobs import held
@@ -57,22 +55,11 @@ class Pool:
             "db": str(store.path), "model": str(model), "quantize": "none", "max_new_tokens": 6, "temperature": 1.0,
             "poll": 0.1, "waiting": 0, "once": True,
         }  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-        self.launcher = subprocess.Popen(
-            [sys.executable, "-c", WORKERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, env=environment,
-        )  # fmt: skip
-        self.pids: list[int] = []
+        self.forks = Forks(WORKERS, store.path.parent / "workers.log")
 
     def start(self) -> int:
         """One more worker."""
-        assert self.launcher.stdin is not None and self.launcher.stdout is not None
-        self.launcher.stdin.write(json.dumps(self.options) + "\n")
-        self.launcher.stdin.flush()
-        while not (said := self.launcher.stdout.readline().strip()).isdigit():
-            assert said or self.launcher.poll() is None
-        self.pids.append(int(said))
-        return self.pids[-1]
+        return self.forks.start(self.options)
 
     def end(self, pid: int, by: int | None = None, seconds: float = 60) -> None:
         """Send the signal, if one is given, and wait until it is gone."""
@@ -81,10 +68,7 @@ class Pool:
         until(lambda: not alive(pid), seconds)
 
     def close(self) -> None:
-        for pid in self.pids:
-            send(pid, signal.SIGKILL)
-        self.launcher.kill()
-        self.launcher.communicate()
+        self.forks.close()
 
 
 def send(pid: int, by: int) -> None:
@@ -179,7 +163,7 @@ def test_a_worker_that_dies_at_any_stage_again_and_again(
         if by == signal.SIGKILL:
             time.sleep(1.1)  # else the next worker takes a later job first, which needs this one
         else:
-            assert "running" not in [job.status for job in store.jobs.all()], "It was not given back."
+            assert "running" not in [job.status for job in store.jobs.all()], pool.forks.log.read_text()
     pool.end(pool.start(), seconds=180)
     assert ended >= 3, "Most of them had nothing to do."
     check(store, queued, tmp_path)
