@@ -125,7 +125,7 @@ def held(store: Store, job: Job) -> Iterator[None]:
     """
     lost = Event()
     try:
-        with beating(store, job, lost):
+        with beating(store, job, lost), interruptible():
             yield
     except RankloopError as error:
         print(error, file=sys.stderr)
@@ -140,6 +140,20 @@ def held(store: Store, job: Job) -> Iterator[None]:
         store.jobs.finish(job, f"The stage failed ({type(error).__name__}: {error}); the worker's log says where.")
     else:
         store.jobs.finish(job)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """An interruption stays one though a library made another error of it, as lazy imports do in the middle of a class."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause:
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextmanager

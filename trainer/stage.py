@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import torch
@@ -90,15 +91,20 @@ def device_lock(device: str) -> Iterator[None]:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the work like Ctrl-C does: after the rows that are stored, with nothing half written."""
+def stop_on_sigterm() -> Iterator[Event]:
+    """SIGTERM ends the work like Ctrl-C does: after the rows that are stored, with nothing half written.
+
+    The event says that it came, also where somebody has swallowed the interruption.
+    """
+    told = Event()
 
     def interrupt(*_: object) -> None:
+        told.set()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        yield told
     finally:
         signal.signal(signal.SIGTERM, before)
 

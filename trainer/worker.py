@@ -70,27 +70,27 @@ def work(config: Worker) -> dict[str, Any]:
     done = {"sampled": 0, "jobs": 0}
     name = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:6]}"  # in containers the first two may be another's as well
     try:
-        with stop_on_sigterm():
-            (serve_far if config.server else serve)(config, name, done)
+        with stop_on_sigterm() as told:
+            (serve_far if config.server else serve)(config, name, done, told)
     except KeyboardInterrupt:
         print("The worker stops; it can be started again at any time.", file=sys.stderr)
     return done
 
 
-def serve(config: Worker, name: str, done: dict[str, int]) -> None:
-    """On the database of this host."""
+def serve(config: Worker, name: str, done: dict[str, int], told: Event) -> None:
+    """On the database of this host, until `told`."""
     store = open_store(config.db)
     warning = store.check()
     if warning:
         print(warning, file=sys.stderr)
     with known(config, store, name):
-        loop(config, store, name, done)
+        loop(config, store, name, done, told)
 
 
-def loop(config: Worker, store: Store, name: str, done: dict[str, int]) -> None:
+def loop(config: Worker, store: Store, name: str, done: dict[str, int], told: Event) -> None:
     """Jobs first, then the queue, then what pages show of the reward model, then a rest."""
     disk, freshness, bench = Disk(store.path.resolve().parent), Freshness(), Bench()
-    while True:
+    while not told.is_set():
         wait_for_room(disk, config)
         job = store.jobs.claim(name, STALE_SECONDS)
         if job:
@@ -114,14 +114,14 @@ def loop(config: Worker, store: Store, name: str, done: dict[str, int]) -> None:
         time.sleep(config.poll)
 
 
-def serve_far(config: Worker, name: str, done: dict[str, int]) -> None:
-    """For a labeler on another host."""
+def serve_far(config: Worker, name: str, done: dict[str, int], told: Event) -> None:
+    """For a labeler on another host, until `told`."""
     assert config.server is not None and config.token_file is not None, "The options were checked."
     labeler = FarLabeler(config.server, read_token(config.token_file), name)
     disk, bench = Disk(config.folder), Bench()
     at_once = (config.prompts or config.prompts_at_once) * (config.pool if config.select != "none" else 1)
     with alone_in(config.folder), labeler.known(about(config.model, config.quantize, config.study, config.runs)):
-        while True:
+        while not told.is_set():
             wait_for_room(disk, config)
             job = labeler.claim(config.waiting, at_once, config.study)
             made = run_errand(config, labeler, job, bench) if job else 0

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,23 @@ def test_a_job_waits_for_the_next_worker_wherever_its_worker_was_interrupted(
     work(Worker(**worker_options))
     left = store.jobs.get(job.id)
     assert (left.status, left.worker) == ("queued", None)
+
+
+def test_a_worker_ends_though_its_interruption_was_swallowed(
+    store: Store, worker_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not go on with the next job, as if nobody had told it to stop."""
+    jobs = [store.jobs.add("nonsense", {}) for _ in range(2)]
+
+    def swallow(_: Bench, __: Worker, store: Store, job: Job) -> None:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        store.jobs.finish(job)
+
+    monkeypatch.setattr(Bench, "take", swallow)
+    work(Worker(**worker_options))
+    assert [store.jobs.get(job.id).status for job in jobs] == ["done", "queued"]
 
 
 def test_a_job_of_each_kind(store: Store, study: Study, worker_options: dict[str, Any], tmp_path: Path) -> None:

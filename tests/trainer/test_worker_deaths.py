@@ -217,11 +217,18 @@ def test_a_job_that_another_worker_has_now_is_left_to_it(store: Store, monkeypat
     assert store.studies.all() == []
 
 
-def test_a_job_that_was_stopped_is_free_at_once(store: Store) -> None:
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_job_that_was_stopped_is_free_at_once(store: Store, wrapped: bool) -> None:
+    """Also where a library made another error of the interruption: the imports of transformers do, in a class's midst."""
     store.jobs.add("reward", {})
     job = store.jobs.claim("first", 60)
     assert job is not None
     with pytest.raises(KeyboardInterrupt), held(store, job):
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            if wrapped:
+                raise ModuleNotFoundError("Could not import module 'LlamaConfig'.") from error
+            raise
     again = store.jobs.claim("second", 60)
     assert again is not None and (again.id, again.worker) == (job.id, "second")
