@@ -18,7 +18,7 @@ HISTORY_SCRIPTS = (*BASE_SCRIPTS, "ranking.js", "diff.js", "reading.js", "cards.
 HISTORY_START = "loadStrings().then(() => new History(element.querySelector('.rb')).load());"
 WORK_SCRIPTS = (*BASE_SCRIPTS, "work.js")
 WORK_START = "loadStrings().then(() => new WorkPage(element.querySelector('.rb')).load());"
-TRAINING_SCRIPTS = (*BASE_SCRIPTS, "words.js", "plots.js", "forms.js", "training.js")
+TRAINING_SCRIPTS = (*BASE_SCRIPTS, "words.js", "plots.js", "forms.js", "promotions.js", "training.js")
 TRAINING_START = "new TrainingPage(element.querySelector('.tr')).start();"
 LINEAGE_SCRIPTS = (*BASE_SCRIPTS, "words.js", "lineage.js")
 LINEAGE_START = "new LineagePage(element.querySelector('.tr')).load();"

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from labeler.bodies import Body, Ident, Text
 from preferences.errors import BadUpload
 from preferences.jobs import Job
-from preferences.records import EQUAL, Policy, Response, Study
+from preferences.records import EQUAL, HUMAN, Policy, Response, Study
 from preferences.rounds import choose_policies
 from preferences.run_files import ADAPTER
 from preferences.store import Store
@@ -33,7 +33,7 @@ class SentPolicy(Body):
 
     id: Annotated[str, Field(pattern="^[0-9a-f]{20}$")]
     name: Words
-    kind: Literal["base", "sft", "ppo"]
+    kind: Literal["base", "sft", "ppo", "human"]
     base: Words
     quantization: Literal["none", "int8", "nf4"]
     adapter: Annotated[Text, Field(max_length=4096)] | None
@@ -114,9 +114,11 @@ def store_effects(store: Store, job: Job, study: Study, effects: Effects) -> dic
 
 
 def policy_of(store: Store, job: Job, sent: SentPolicy) -> Policy:
-    """The row of a policy that this job may add: its own run's, or the plain base."""
+    """The row of a policy that this job may add: its own run's, the plain base, or people's if it brings their answers."""
     out = run_folder(job)
-    if sent.kind == "base":
+    if sent.kind == "human":
+        fits = brings_people(job) and Policy(**sent.model_dump()) == Policy.of_people()
+    elif sent.kind == "base":
         fits = sent.adapter is None and sent.parent is None
     else:
         name = job.spec.get("name") or (out.name if out else "")
@@ -130,6 +132,11 @@ def policy_of(store: Store, job: Job, sent: SentPolicy) -> Policy:
     if not fits:
         raise BadUpload(f"The policy {sent.name!r} is none that this job may add.")
     return Policy(**sent.model_dump())
+
+
+def brings_people(job: Job) -> bool:
+    """Whether what people wrote is among the answers of the job."""
+    return job.kind == "evaluate" and bool(job.spec.get("human"))
 
 
 def run_folder(job: Job) -> Path | None:
@@ -146,7 +153,8 @@ def add_responses(store: Store, job: Job, study: Study, sent: list[SentResponse]
         allowed = {job.spec["prompt"]}
     else:
         allowed = set(job.spec["prompts"]) if job.kind == TOP_UP else store.prompts.of_study(study, asked)
-    policies = {policy.id for policy in store.policies.all() if policy.kind in ("base", "sft", "ppo")}
+    people = HUMAN if brings_people(job) else None
+    policies = {one.id for one in store.policies.all() if one.kind in ("base", "sft", "ppo") or one.name == people}
     if not asked <= allowed or not {response.policy for response in made} <= policies:
         raise BadUpload("An answer is to a prompt, or by a policy, that is not the job's.")
     store.responses.add(made, {one.id: told.provenance for one, told in zip(made, sent, strict=True)})

@@ -193,7 +193,8 @@ class Errands:
     def adapters(self, job: Job) -> list[Path]:
         """Folders of adapters that the job loads."""
         spec, store = job.spec, self.store
-        chosen = [store.policies.get(spec[name]) for name in ("start", "reference", "against") if spec.get(name)]
+        names = [spec[name] for name in ("start", "reference", "against") if spec.get(name)]
+        chosen = [store.policies.get(name) for name in [*names, *spec.get("also", [])]]
         if job.kind == "evaluate":
             adapter = str(Path(spec["adapter"]).resolve())
             chosen += [policy for policy in store.policies.all() if policy.adapter == adapter]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from labeler.reports import report_of
 from labeler.training import facts, is_there
 from preferences.exchange.names import pseudonym
 from preferences.jobs import KnownRun
@@ -94,12 +95,19 @@ def reward_node(store: Store, run: KnownRun) -> Node:
 
 
 def of_run(run: KnownRun | None) -> Node:
-    """{"run", "config", "command", "versions"} of a node that a run made; nothing of one that none made."""
+    """{"run", "report" (whether it has one), "config", "command", "versions"} of a node that a run made; nothing of one that
+    none made."""
     if run is None:
         return {}
     config = {name: value for name, value in run.document["config"].items() if value is not None}
     document = run.document
-    return {"run": run.id, "config": config, "command": document.get("command"), "versions": document["versions"]}
+    return {
+        "run": run.id,
+        "report": report_of(run) is not None,
+        "config": config,
+        "command": document.get("command"),
+        "versions": document["versions"],
+    }
 
 
 def data_node(store: Store, run: KnownRun) -> Node | None:

@@ -8,7 +8,7 @@ from preferences.errors import RankloopError
 
 TEXT_MAX = 1000
 KINDS: dict[str, tuple[type, ...]] = {
-    "integer": (int,), "number": (int, float), "boolean": (bool,), "string": (str,), "null": (type(None),),
+    "integer": (int,), "number": (int, float), "boolean": (bool,), "string": (str,), "null": (type(None),), "array": (list,),
 }  # fmt: skip
 
 
@@ -38,6 +38,8 @@ def fits(property_: Mapping[str, Any], value: Any) -> bool:
         return False
     if isinstance(value, str) and len(value) > TEXT_MAX:
         return False
+    if isinstance(value, list) and not all(fits(property_.get("items", {"enum": []}), one) for one in value):
+        return False
     return any(type(value) in KINDS[kind] for kind in kinds(property_))
 
 
@@ -51,5 +53,11 @@ def wanted(property_: Mapping[str, Any]) -> str:
     """What the option takes, in words."""
     if "enum" in property_:
         return "one of " + ", ".join(repr(word) for word in property_["enum"] if word is not None)
-    words = {"integer": "a whole number", "number": "a number", "boolean": "yes or no", "string": "a text"}
+    words = {
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "yes or no",
+        "string": "a text",
+        "array": "a list",
+    }
     return " or ".join(words.get(kind, "nothing") for kind in kinds(property_))

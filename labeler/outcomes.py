@@ -57,6 +57,7 @@ class Evaluated(Body):
     win_rate: Estimate | None = None
     score_difference: Estimate | None = None
     others: Annotated[dict[Words, Other], Field(max_length=20, default_factory=dict)]
+    human: Count | None = None
     queued: Count | None = None
     equal: Count | None = None
 

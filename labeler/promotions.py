@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from labeler.bodies import Body, Ident, Reason
 from labeler.downloads import Owner
+from labeler.wins import evidence_json
 from preferences.gates import gates_of
 from preferences.plan import Plan
 from preferences.records import Study
@@ -30,12 +31,16 @@ class BackBody(Body):
 
 
 def promotion_api(store: Store) -> APIRouter:
-    """GET promotions; POST promotions, promotions/back."""
+    """GET promotions, promotions/evidence; POST promotions, promotions/back."""
     api = APIRouter(prefix="/api/promotions")
 
     @api.get("")
     def promotions(_: Owner) -> dict[str, Any]:
         return promotions_json(store)
+
+    @api.get("/evidence")
+    def evidence(study: str, policy: str, _: Owner) -> dict[str, Any]:
+        return evidence_json(store, store.studies.get(study), store.policies.get(policy))
 
     @api.post("")
     def promote(body: PromoteBody, account: Owner) -> dict[str, Any]:

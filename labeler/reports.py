@@ -1,4 +1,4 @@
-"""Reports of PPO runs, as `trainer report` wrote them into the run's folder, in the browser."""
+"""Reports of reward and PPO runs, as `trainer report` wrote them into the run's folder, in the browser."""
 
 from pathlib import Path
 from typing import Any
@@ -8,31 +8,32 @@ from fastapi.responses import HTMLResponse, Response
 
 from labeler.downloads import Owner
 from preferences.errors import UnknownName
-from preferences.records import Policy
+from preferences.jobs import KnownRun
 from preferences.store import Store
 
 
 def report_api(store: Store) -> APIRouter:
-    """GET policies: those whose run has a report; GET policies/POLICY/report: the report."""
-    api = APIRouter(prefix="/api/policies")
+    """GET reports: the runs that have one, the newest first; GET runs/RUN/report: the report."""
+    api = APIRouter(prefix="/api")
 
-    @api.get("")
-    def policies(_: Owner) -> list[dict[str, Any]]:
-        return [{"id": one.id, "name": one.name} for one in store.policies.all()[::-1] if report_of(one)]
+    @api.get("/reports")
+    def reports(_: Owner) -> list[dict[str, Any]]:
+        found = [run for run in store.runs.all()[::-1] if report_of(run)]
+        return [{"run": run.id, "name": f"{Path(run.folder).name} ({run.stage})"} for run in found]
 
-    @api.get("/{policy}/report")
-    def report(policy: str, _: Owner) -> Response:
-        path = report_of(store.policies.get(policy))
+    @api.get("/runs/{run}/report")
+    def report(run: str, _: Owner) -> Response:
+        path = report_of(store.runs.get(run))
         if path is None:
-            raise UnknownName("The run of this policy has no report; make one with `trainer report RUN`.")
+            raise UnknownName(
+                "This run has no report; make one with Report on the Training page, or `trainer report RUN`."
+            )
         return HTMLResponse(path.read_text(encoding="utf-8"))
 
     return api
 
 
-def report_of(policy: Policy) -> Path | None:
-    """The report beside the policy's adapter, if there is one. The path is the trainer's, never a reader's."""
-    if policy.kind != "ppo" or not policy.adapter:
-        return None
-    path = Path(policy.adapter).parent / "report" / "report.html"
+def report_of(run: KnownRun) -> Path | None:
+    """The report in the run's folder, if there is one. The path is the trainer's, never a reader's."""
+    path = Path(run.folder) / "report" / "report.html"
     return path if path.is_file() else None

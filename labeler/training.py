@@ -216,11 +216,15 @@ def outcome(result: dict[str, Any]) -> list[list[str]]:
     for key, title in (
         ("policy", "Policy"), ("against", "Against"), ("prompts", "Held-out prompts"), ("queued", "Queued for people"),
         ("equal", "Equal answers, which are ties"), ("win_rate", "Wins in the eyes of the reward"),
-        ("scored", "Answers scored"), ("recommended", "Recommended"), ("accuracy", "Held-out accuracy"),
+        ("human", "Prompts that people answered"), ("scored", "Answers scored"), ("recommended", "Recommended"),
+        ("accuracy", "Held-out accuracy"),
     ):  # fmt: skip
         value = result.get(key)
         if value is not None:
             found.append([title, words_of(value)])
+    for name, other in result.get("others", {}).items():
+        wins = f"; wins {words_of(other['win_rate'])} in the eyes of the reward" if "win_rate" in other else ""
+        found.append([f"Also {name}", f"{other['length']:.0f} tokens an answer{wins}"])
     return found + [["Warning", text] for text in result.get("warnings", [])]
 
 
@@ -238,11 +242,10 @@ def words_of(value: Any) -> str:
 
 
 def report_link(store: Store, job: Job) -> str | None:
-    """The id of the policy whose run has a report, if the job made or reports that run."""
+    """The id of the run that the job made or reports, if that has a report."""
     folder = job.spec.get("run") or job.spec.get("out")
-    adapter = str(Path(folder).resolve() / ADAPTER) if folder else None
-    found = [policy for policy in store.policies.all() if policy.adapter == adapter and report_of(policy)]
-    return found[0].id if adapter and found else None
+    wanted = str(Path(folder).resolve()) if folder else None
+    return next((run.id for run in store.runs.all() if run.folder == wanted and report_of(run)), None)
 
 
 def rewards(store: Store) -> list[dict[str, Any]]:

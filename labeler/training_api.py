@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field
 
-from labeler.bodies import Body, Ident
+from labeler.bodies import Body, Ident, Text
 from labeler.downloads import Owner
 from labeler.options import BadOptions, completed
 from labeler.training import adapters, is_far, job_json, jobs_json, reported, rewards, training_jobs, worker_json
@@ -22,7 +22,8 @@ from preferences.tables.promotions import refusal
 # What is chosen by its folder.
 CHOICES = {"reward-model": rewards, "adapter": adapters, "run": reported}
 NAMES = {"reward-model": "reward model", "adapter": "policy", "run": "run"}
-Options = Annotated[dict[Ident, str | int | float | bool | None], Field(max_length=100)]
+Names = Annotated[list[Annotated[Text, Field(max_length=300)]], Field(max_length=20)]
+Options = Annotated[dict[Ident, str | int | float | bool | Names | None], Field(max_length=100)]
 
 
 class RunBody(Body):
@@ -174,6 +175,7 @@ def check_choices(store: Store, properties: Mapping[str, Any], spec: Mapping[str
         if kind == "study":
             store.studies.get(value)
         elif kind == "policy":
-            store.policies.get(value)
+            for one in value if isinstance(value, list) else [value]:
+                store.policies.get(one)
         elif value not in [one["value"] for one in CHOICES[kind](store)]:
             raise UnknownName(f"There is no {NAMES[kind]} at {value}; choose one of the list.")

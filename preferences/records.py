@@ -23,6 +23,7 @@ PolicyKind = Literal["base", "sft", "ppo", "imported", "human"]
 
 ROLES: tuple[Role, ...] = ("annotator", "researcher", "admin")
 EQUAL = "equal"  # the origin of a comparison whose answers are all the same text: nobody ranks it, all are tied
+HUMAN = "human"  # the name of the policy of what people wrote
 LABELS: tuple[Purpose, ...] = ("label", "adjudication")  # what a study counts, exports and trains on
 
 
@@ -83,6 +84,11 @@ class Policy:
     config: dict[str, Any] = field(default_factory=dict)
     code_version: str = ""
     created: float = 0.0
+
+    @staticmethod
+    def of_people() -> "Policy":
+        """The policy of what people wrote."""
+        return Policy(content_id("policy", HUMAN), HUMAN, "human")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ COMPUTED = {
 # Those that docs/pages.md shows; where nothing else is said, as on a desktop, in the light.
 SHOWN = (
     "board-ranked", "board-arabic", "history", "dashboard", "consent", "login", "study", "study-people", "study-rankings",
-    "study-quality", "study-blind-evaluation", "study-checks", "study-messages", "training-new", "training-ppo-2",
-    "training-ppo", "training-ppo-1", "training-answers", "lineage", "administration", "board-six-phone-light",
-    "training-ppo-2-desktop-dark", "training-ppo-2-phone-light", "lineage-phone-dark",
+    "study-quality", "study-blind-evaluation", "study-checks", "study-messages", "training-new", "training-evaluate",
+    "training-ppo-2", "training-ppo", "training-ppo-1", "training-answers", "lineage", "administration",
+    "board-six-phone-light", "training-ppo-2-desktop-dark", "training-ppo-2-phone-light", "lineage-phone-dark",
 )  # fmt: skip
 WIDTH, COLOURS = 900, 48  # of the pictures in docs/
 GUIDE = """# How to rank
@@ -176,16 +176,23 @@ def training(page: Page, server: Labeler) -> Iterator[tuple[str, Page]]:
     page.goto(f"{server.url}/study/training")
     page.wait_for_selector(".tr-fields")
     yield "training-new", page
+    page.get_by_role("button", name="Blind evaluation", exact=True).click()
+    for checkpoint in ("ppo-1@4 (ppo)", "ppo-1@8 (ppo)"):
+        page.get_by_role("group", name="also").get_by_label(checkpoint).check()
+    yield "training-evaluate", page
     for run, shown in (("ppo-2", ".tr-plot"), ("ppo", ".tr-plan"), ("ppo-1", ".tr-facts")):
         page.get_by_role("link", name=run, exact=True).click()
         page.wait_for_selector(shown)
         page.locator(".tr-job").evaluate("node => node.scrollIntoView()")
         yield f"training-{run}", page
     page.locator("#tr-study").select_option(label="trained")
+    page.locator("#tr-policy").select_option(label="ppo-1 (ppo)")
+    page.get_by_role("button", name="How it fares blind").click()
+    page.get_by_text("However often one looks").wait_for()
     page.locator("h2", has_text="Who answers").evaluate("node => node.scrollIntoView()")
     yield "training-answers", page
     page.goto(f"{server.url}/study/lineage")
-    page.get_by_role("button", name="ppo-1").click()
+    page.get_by_text("ppo-1", exact=True).click()
     page.wait_for_selector(".li-detail h2")
     yield "lineage", page
 

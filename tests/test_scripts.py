@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = [path for folder in ("scripts", ".ci") for path in sorted((ROOT / folder).iterdir())]
+SCRIPTS = [path for folder in ("scripts", ".ci") for path in sorted((ROOT / folder).iterdir()) if path.is_file()]
 BASH = [path for path in SCRIPTS if path.read_text().startswith("#!/usr/bin/env bash\n")]
 PRODUCT = [
     path

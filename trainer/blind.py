@@ -6,12 +6,11 @@ from pathlib import Path
 from preferences.errors import RankloopError
 from preferences.exchange.checks import check_demonstration
 from preferences.exchange.reading import read_jsonl
-from preferences.records import EQUAL, Policy, Prompt, Response, Study, content_id
+from preferences.records import EQUAL, HUMAN, Policy, Prompt, Response, Study, content_id
 from preferences.store import Store
 from preferences.tables.prompts import messages_of
 
 BLIND = "blind"  # the origin of such a comparison
-HUMAN = "human"
 
 
 def dealt(answers: Sequence[Sequence[Response]], k: int, turn: int) -> list[Response]:
@@ -58,7 +57,7 @@ def human_answers(store: Store, file: Path, prompts: Sequence[Prompt]) -> tuple[
             f"No demonstration in {file} answers one of these {len(prompts)} held-out prompts; write some, or leave out "
             "--human."
         )
-    policy = store.policies.find(HUMAN) or store.policies.add(Policy(content_id("policy", HUMAN), HUMAN, "human"))
+    policy = store.policies.find(HUMAN) or store.policies.add(Policy.of_people())
     found = [
         [Response.make(prompt.id, policy.id, written[prompt.id], 0, 0)] if prompt.id in written else []
         for prompt in prompts

@@ -58,9 +58,10 @@ class EvaluatePolicy(SampleStage):
     against: str | None = None
     """Name of the policy to compare with; default the SFT policy it comes from (without one, the first of its line)."""
     also: tuple[str, ...] = ()
-    """Names of further policies, such as checkpoints of the run (NAME@ITERATION)."""
+    """Further policies, such as checkpoints of the run (NAME@ITERATION), whose answers are queued among the others."""
     human: Path | None = None
-    """Demonstrations (as `trainer sft` reads them) whose answers to held-out prompts are queued among the others."""
+    """A file of demonstrations (as `trainer sft` reads them) on the machine that evaluates; its answers to held-out prompts
+    are queued among the others."""
     reward: Path | None = None
     """A reward model that scores the answers."""
     pessimism: float = 0.0
@@ -123,7 +124,8 @@ def judged_by(config: EvaluateReward, store: Store | None, base: Base) -> list[R
 
 def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base, job: Job | None = None) -> dict[str, Any]:
     """{"prompts", "policy", "against", and for each of the two {"length", "eos_rate", "score"}, "win_rate",
-    "score_difference", "others": {policy: the same}, "queued", "equal"}; what was not asked for is left out.
+    "score_difference", "others": {policy: the same}, "human" (prompts that people answered), "queued", "equal"}; what was not
+    asked for is left out.
 
     `job`: has the result from the moment at which the comparisons are queued, so that none is queued twice.
     """
@@ -132,7 +134,8 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base, job: Job |
     study = open_study(store, config.study)
     policy = _policy_of(store, config.adapter)
     against = store.policies.get(config.against) if config.against else _first(store, policy)
-    others = [store.policies.get(name) for name in config.also]
+    further = {one.id: one for one in map(store.policies.get, config.also)}  # whoever is named twice has no more places
+    others = [one for ident, one in further.items() if ident not in (policy.id, against.id)]
     prompts = store.prompts.all("heldout", study.id)[: config.prompts]
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no held-out prompts; import more with `labeler import prompts`.")
@@ -153,6 +156,8 @@ def evaluate_policy(config: EvaluatePolicy, store: Store, base: Base, job: Job |
             one.name: facts | compared(scores, found[1][1])
             for one, (facts, scores) in zip(others, found[2:], strict=True)
         }
+    if human is not None:
+        result["human"] = sum(map(bool, human))
     with store.write():
         if config.queue:
             result |= queue_blind(store, study, prompts, [*answers, *([human] if human else [])], study.k)

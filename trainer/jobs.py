@@ -36,6 +36,7 @@ HEARTBEAT_SECONDS = 5
 LOGS = ".logs"  # in the worker's folder of runs; no run can have that name
 OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
 KINDS: dict[str, type[Stage | Report]] = {**BY_NAME, "report": Report}
+NOT_OF_JOBS = ("db", "functions")  # the worker's database, and what would run any file of its machine
 OWN_SERVER = ("endpoint", "endpoint_model", "concurrency")  # of jobs that sample
 
 
@@ -184,7 +185,7 @@ def stage_of(job: Job, config: "Worker") -> Stage | Report:
         raise RankloopError(f"There is no stage {job.kind!r}; a job's kind is one of {', '.join(KINDS)}.")
     kind = KINDS[job.kind]
     hints = get_type_hints(kind)
-    required = {field.name: field.default is MISSING for field in fields(kind) if field.name != "db"}
+    required = {field.name: field.default is MISSING for field in fields(kind) if field.name not in NOT_OF_JOBS}
     names = (*OWN, *OWN_SERVER) if issubclass(kind, Select) else OWN
     own = {name: getattr(config, name) for name in names if name in required}
     options: dict[str, Any] = {"db": config.db, **own}
@@ -199,7 +200,11 @@ def stage_of(job: Job, config: "Worker") -> Stage | Report:
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:
-    """A JSON value as what the option takes: a text as a path, 1 as 1.0. Raises RankloopError."""
+    """A JSON value as what the option takes: a text as a path, 1 as 1.0, a list as a tuple. Raises RankloopError."""
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise RankloopError(f"{name!r} must be a list, not {value!r}.")
+        return tuple(typed(name, one, get_args(hint)[0]) for one in value)
     names = []
     for choice in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
         if get_origin(choice) is Literal:

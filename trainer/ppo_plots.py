@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from trainer.plot_names import Named, write_names
 from trainer.report_plots import INK, OTHER, OURS, WARM, dressed, intervals, plain, png, short
 
 Document = dict[str, Any]
@@ -52,9 +53,22 @@ def frontier(document: Document) -> Figure:
         markersize=5,
         label="rollouts in training",
     )
-    on_axes(axes, document, OURS, "held-out prompts, 95%")
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    on_axes(axes, document, OURS, "checkpoints on held-out prompts, 95%")
+    finished(figure, axes, [document])
     return figure
+
+
+def finished(figure: Figure, axes: Axes, documents: Sequence[Document]) -> None:
+    """The legend, and the names of all checkpoints."""
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    named = [
+        Named(
+            f"@{point['iteration']}" if point["iteration"] else "start", point["sqrt_kl"],
+            *(point["score"][end] for end in ("value", "low", "high")),
+        )
+        for document in documents for point in document["points"]
+    ]  # fmt: skip
+    write_names(axes, named, INK)
 
 
 def on_axes(axes: Axes, document: Document, colour: str, label: str) -> None:
@@ -70,10 +84,8 @@ def on_axes(axes: Axes, document: Document, colour: str, label: str) -> None:
     axes.scatter(np.array(x)[on], np.array(y)[on], s=38, color=colour, zorder=3, label=label)
     axes.scatter(np.array(x)[~on], np.array(y)[~on], s=38, facecolors="white", edgecolors=colour, zorder=3)
     for point in points:
-        at = (point["sqrt_kl"], point["score"]["value"])
-        name = "start" if not point["iteration"] else f"@{point['iteration']}"
-        axes.annotate(name, at, (6, 5), textcoords="offset points", fontsize=8, color=INK)
         if point["name"] == document["recommended"]["name"]:
+            at = (point["sqrt_kl"], point["score"]["value"])
             axes.scatter(*at, s=170, facecolors="none", edgecolors=WARM, linewidths=2, zorder=4)
     axes.set_xlabel("square root of the KL to the start (nats an answer)")
     axes.set_ylabel("score")
@@ -216,7 +228,7 @@ def frontiers(runs: dict[str, Document]) -> Figure:
     figure, axes = plain(6.8, 4.4)
     for (name, run), colour in zip(runs.items(), colours(len(runs)), strict=True):
         on_axes(axes, run, colour, short(name))
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    finished(figure, axes, list(runs.values()))
     return figure
 
 

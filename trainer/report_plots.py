@@ -57,7 +57,7 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, Document, str]], level: floa
             axes.plot([low, high], [y, y], color=colour, linewidth=2.2, solid_capstyle="round", alpha=0.55)
         axes.plot([found["value"]], [y], "o", color=colour, markersize=6)
         axes.annotate(
-            f"{found['value']:.2f}",
+            f"{found['value']:.2f}".replace("-", "−"),
             (found["value"], y),
             (0, 6),
             textcoords="offset points",

@@ -24,17 +24,16 @@ OFFERED: dict[str, type[Stage | Report]] = {
     "sft": Sft, "reward": Reward, "ppo": Ppo, "evaluate": EvaluatePolicy, "report": Report, "check": Check,
 }  # fmt: skip
 # Decided by the worker or the page; `functions` would run any Python file on the worker's machine, `endpoint` reach any host.
-# The command line alone compares several at once (`also`, `others`).
+# The command line alone compares the reports of several runs (`others`).
 WITHHELD = (
-    "db", "json", "out", "resume", "functions", "name", "also", "others", "endpoint", "endpoint_model", "concurrency",
-    "weight_clip",
+    "db", "json", "out", "resume", "functions", "name", "others", "endpoint", "endpoint_model", "concurrency", "weight_clip",
 )  # fmt: skip
 # Asked for first; the others have defaults that rarely need another value.
 MAIN = {
     "sft": ("study", "demonstrations", "epochs", "lr", "rank"),
     "reward": ("study", "include_simulated", "members", "epochs", "lr", "batch"),
     "ppo": ("study", "reward", "start", "iterations", "episodes", "beta", "lr", "max_new_tokens"),
-    "evaluate": ("study", "adapter", "against", "reward", "prompts", "max_new_tokens"),
+    "evaluate": ("study", "adapter", "against", "also", "human", "reward", "prompts", "max_new_tokens"),
     "report": ("run", "prompts", "include_simulated"),
     "check": ("study", "reward", "policy", "against", "each"),
 }
@@ -44,7 +43,7 @@ DEFAULTS = {"sample_next": False, "queue": True}
 # What the page offers to choose from.
 FORMATS = {
     "study": "study", "reward": "reward-model", "start": "policy", "reference": "policy", "policy": "policy",
-    "against": "policy", "adapter": "adapter", "run": "run",
+    "against": "policy", "also": "policy", "adapter": "adapter", "run": "run",
 }  # fmt: skip
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", Path: "string", NoneType: "null"}
 
@@ -79,7 +78,7 @@ def schema(name: str, kind: type[Stage | Report], own: dict[str, Any]) -> dict[s
             required.append(field.name)
         else:
             default = DEFAULTS.get(field.name, own.get(field.name, field.default))
-            property_["default"] = str(default) if isinstance(default, Path) else default
+            property_["default"] = plain(default)
         if field.name in FORMATS:
             property_["format"] = FORMATS[field.name]
         if field.name in MAIN[name]:
@@ -96,8 +95,17 @@ def schema(name: str, kind: type[Stage | Report], own: dict[str, Any]) -> dict[s
     }
 
 
+def plain(default: Any) -> Any:
+    """A default as JSON has it."""
+    if isinstance(default, tuple):
+        return [plain(one) for one in default]
+    return str(default) if isinstance(default, Path) else default
+
+
 def type_of(hint: Any) -> dict[str, Any]:
-    """{"type"} and, where there are few values, {"enum"}, of a field's type."""
+    """{"type"} and, where there are few values, {"enum"}, of several {"items"}, of a field's type."""
+    if get_origin(hint) is tuple:
+        return {"type": "array", "items": type_of(get_args(hint)[0])}
     kinds: list[str] = []
     words: list[str] = []
     for choice in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):

@@ -9,7 +9,7 @@ import gradio as gr
 import pandas as pd
 
 from labeler.accounts import OWNERS, require
-from labeler.pages.quality import interval, value
+from labeler.figures import interval, value
 from preferences.errors import RankloopError
 from preferences.live import drift, live_accuracy, staleness
 from preferences.records import Annotator, SpotCheck, Study

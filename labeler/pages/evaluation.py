@@ -8,16 +8,11 @@ import pandas as pd
 
 from labeler.accounts import OWNERS, require
 from labeler.board import BASE_SCRIPTS, Drawn, static
-from labeler.pages.quality import interval, value
+from labeler.wins import COLUMNS, row, sentence
 from preferences.blind import blind
 from preferences.errors import RankloopError
-from preferences.intervals import Statistic
 from preferences.store import Store
 
-COLUMNS = [
-    "Policy", "Wins", "95% interval", "At equal length", "Decision", "However often one looks", "Labels to go", "Prompts",
-    "Labels",
-]  # fmt: skip
 WIDTHS = ["160px", "90px", "150px", "220px", "110px", "190px", "240px", "90px", "90px"]
 EXPLAINED = (
     "Of rankings of held-out prompts in which answers of both stood beside each other, without their names. **Wins**: the "
@@ -51,7 +46,7 @@ def build(store: Store, chosen: gr.Dropdown) -> None:
             x="prompts", y="share won", color="line", title="After each prompt", height=280,
             buttons=[], visible=False,
         )  # fmt: skip
-        gr.Markdown("Reports of PPO runs:")
+        gr.Markdown("Reports of reward and PPO runs:")
         Reports()
     compute.click(
         MethodType(evaluation, store), [chosen, against, simulated], [said, against, table, looks],
@@ -86,38 +81,6 @@ def evaluation(
             y_lim=[0, 1], visible=over_time is not None,
         ),
     ]  # fmt: skip
-
-
-def row(name: str, one: dict[str, Any]) -> list[str]:
-    """A line of the table."""
-    test = one["sequential"]
-    return [
-        name, value(one["win_rate"]), interval(one["win_rate"]), both(one["at_equal_length"]["win_rate"]), test["decision"],
-        interval(test), needed(one["labels_needed"]), str(one["prompts"]), str(one["labels"]),
-    ]  # fmt: skip
-
-
-def both(found: Statistic) -> str:
-    """The number and its interval in one cell."""
-    return value(found) if "undefined" in found else f"{value(found)} ({interval(found)})"
-
-
-def needed(found: Statistic) -> str:
-    """How many labels are still needed, in a cell."""
-    if "undefined" in found:
-        return value(found)
-    return "none" if not found["value"] else f"about {found['value']} (at best {found['low']})"
-
-
-def sentence(name: str, one: dict[str, Any], against: str) -> str:
-    """The decision in words."""
-    test, more = one["sequential"], one["sequential"].get("labels_needed")
-    if test["decision"] != "open":
-        return f"{name} is {test['decision']} than {against}: decided after {test['decided_at']} prompts."
-    wait = (
-        f"about {more} more labels would decide it" if more else "nobody can say how many more labels would decide it"
-    )
-    return f"Whether {name} is better than {against} is open; {wait}."
 
 
 def lines(looks: list[list[float]]) -> pd.DataFrame:

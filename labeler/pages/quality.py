@@ -8,6 +8,7 @@ import gradio as gr
 import pandas as pd
 
 from labeler.accounts import OWNERS, require
+from labeler.figures import interval, value
 from preferences import summary
 from preferences.intervals import Statistic
 from preferences.store import Store
@@ -160,16 +161,6 @@ def by_day(days: dict[int, int]) -> pd.DataFrame:
     """Columns day (text) and rankings, in order; `days`: the day's number since 1970 -> rankings."""
     rows = [(f"{datetime.fromtimestamp(day * 86_400).date():%m-%d}", number) for day, number in sorted(days.items())]
     return pd.DataFrame(rows[-28:], columns=["day", "rankings"])
-
-
-def value(found: Statistic) -> str:
-    """The number, or why there is none."""
-    return f"undefined, because {found['undefined']}" if "undefined" in found else f"{found['value']:.3f}"
-
-
-def interval(found: Statistic) -> str:
-    """From where to where."""
-    return "" if "undefined" in found else f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 def both(found: Statistic) -> str:

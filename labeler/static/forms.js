@@ -20,12 +20,21 @@ class SchemaForm {
   field(name, property, kept) {
     const id = `tr-${this.schema.title}-${name}`;
     const value = kept && name in kept ? kept[name] : property.default;
-    const control = this.control(property, value, { id, "aria-describedby": `${id}-help` });
-    this.fields.set(name, { property, control });
-    const label = make("label", { for: id }, name.replaceAll("_", " "));
+    const title = name.replaceAll("_", " ");
     const help = make("small", { id: `${id}-help` }, property.description);
+    const attributes = { id, "aria-describedby": help.id };
+    const control = property.type === "array" ? this.several(title, property, value, attributes) : this.control(property, value, attributes);
+    this.fields.set(name, { property, control });
+    if (property.type === "array") return make("div", { class: "tr-field" }, control, help);
+    const label = make("label", { for: id }, title);
     const tick = control.type === "checkbox";
     return make("div", { class: tick ? "tr-field tr-tick-field" : "tr-field" }, ...(tick ? [control, label] : [label, control]), help);
+  }
+
+  /** A box to tick for each that there is to choose from. */
+  several(title, property, value, attributes) {
+    const boxes = (this.choices[property.format] ?? []).map((one) => make("label", {}, make("input", { type: "checkbox", value: one.value, checked: value.includes(one.value) }), one.name));
+    return make("fieldset", { ...attributes, class: "tr-several" }, make("legend", {}, title), ...(boxes.length ? boxes : ["none yet"]));
   }
 
   control(property, value, attributes) {
@@ -54,7 +63,7 @@ class SchemaForm {
     const found = {};
     for (const [name, { property, control }] of this.fields) {
       const value = valueOf(control, property);
-      if (value !== (property.default ?? null)) found[name] = value;
+      if (JSON.stringify(value) !== JSON.stringify(property.default ?? null)) found[name] = value;
     }
     return found;
   }
@@ -64,7 +73,8 @@ class SchemaForm {
     for (const [name, value] of Object.entries(values)) {
       const field = this.fields.get(name);
       if (!field) continue;
-      if (field.control.type === "checkbox") field.control.checked = value === true;
+      if (field.property.type === "array") for (const box of field.control.querySelectorAll("input")) box.checked = value.includes(box.value);
+      else if (field.control.type === "checkbox") field.control.checked = value === true;
       else field.control.value = value;
       if (!("main" in field.property)) this.more.open = true;
     }
@@ -83,6 +93,7 @@ class SchemaForm {
 }
 
 function valueOf(control, property) {
+  if (property.type === "array") return [...control.querySelectorAll(":checked")].map((box) => box.value);
   if (control.type === "checkbox") return control.checked;
   if (control.value === "") return null;
   if ([property.type].flat().some((kind) => kind === "integer" || kind === "number")) return Number(control.value);

@@ -6,7 +6,6 @@ const KEPT = "rankloop-training";
 const STATES = { queued: "waiting", running: "running", done: "done", failed: "failed", cancelled: "stopped" };
 const STAGES = { sft: "Fine-tune (SFT)", reward: "Reward model", ppo: "PPO", evaluate: "Blind evaluation", report: "Report", check: "Checks" };
 const KINDS = { ...STAGES, plan: "Memory plan", sample: "Sampling" }; // of jobs
-const ENDED = { "sampling policies": "chosen", "policy promoted": "promoted", "policy rolled back": "rolled back" };
 
 class TrainingPage {
   constructor(root) {
@@ -21,17 +20,17 @@ class TrainingPage {
     this.form = make("div", {});
     this.jobs = make("div", {});
     this.job = make("section", { class: "tr-job", "aria-label": "The chosen job" });
-    this.promotions = make("div", {});
+    this.answers = new WhoAnswers(this);
     root.append(make("h1", {}, "Training"), this.worker, this.said,
       make("section", {}, make("h2", {}, "A new run"), this.stages, this.form),
       make("section", {}, make("h2", {}, "Jobs"), this.jobs), this.job,
-      make("section", {}, make("h2", {}, "Who answers"), this.promotions));
+      make("section", {}, make("h2", {}, "Who answers"), this.answers.root));
     addEventListener("hashchange", () => this.choose(new URLSearchParams(location.hash.slice(1)).get("job")));
   }
 
   async start() {
     await this.loadForms();
-    await this.loadPromotions();
+    await this.answers.load();
     await this.poll();
   }
 
@@ -63,7 +62,7 @@ class TrainingPage {
     this.changed("worker", reply.data.worker, (worker) => this.drawWorker(worker));
     this.changed("jobs", reply.data.jobs, (jobs) => this.drawJobs(jobs));
     const ended = JSON.stringify(reply.data.jobs.map((job) => [job.id, job.status]));
-    if (this.ended !== undefined && this.ended !== ended) await Promise.all([this.loadPromotions(), this.loadForms()]);
+    if (this.ended !== undefined && this.ended !== ended) await Promise.all([this.answers.load(), this.loadForms()]);
     this.ended = ended;
     if (reply.data.worker && !(this.data && this.stages.childElementCount)) await this.loadForms();
     for (const [part, draw] of this.late) {
@@ -230,9 +229,9 @@ class TrainingPage {
     else parts.push(make("p", {}, `${kind}, launched ${whenText(job.created)}${by}.`, this.progressOf(job)));
     if (job.error) parts.push(make("p", { class: "tr-bad" }, job.error));
     if (job.waits) parts.push(make("p", {}, job.waits));
-    if (job.report) parts.push(make("p", {}, make("a", { href: at(`/api/policies/${encodeURIComponent(job.report)}/report`), target: "_blank", rel: "noopener" }, "The report of the run")));
+    if (job.report) parts.push(make("p", {}, make("a", { href: at(`/api/runs/${encodeURIComponent(job.report)}/report`), target: "_blank", rel: "noopener" }, "The report of the run")));
     if (job.plan) parts.push(this.drawPlan(job));
-    if (job.facts.length) parts.push(make("dl", { class: "tr-facts" }, ...job.facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))));
+    parts.push(factsOf(job.facts));
     if (job.plots.length) parts.push(make("div", { class: "tr-plots" }, ...job.plots.map(drawPlot)));
     if (job.looks.length) parts.push(this.drawLooks(job.looks));
     parts.push(more("Options", make("dl", { class: "tr-options" }, ...optionsOf(job).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))))));
@@ -286,63 +285,10 @@ class TrainingPage {
     return make("div", {}, make("h3", {}, "Answers to the same prompts"), make("p", {}, make("label", { for: "tr-step" }, "after rollout "), choice),
       make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "Answers" }, make("table", { class: "tr-samples" }, make("thead", {}, make("tr", {}, ...["Prompt", "Answer", "Score", "KL"].map((head) => make("th", { scope: "col" }, head)))), body)));
   }
-
-  // -- who answers ---------------------------------------------------------------------------------------------------
-
-  async loadPromotions() {
-    const data = await this.ask("/api/promotions");
-    if (data) this.changed("promotions", data, () => this.redraw(this.promotions, () => this.drawPromotions(data)));
-  }
-
-  drawPromotions({ studies, policies }) {
-    if (!studies.length) return this.promotions.replaceChildren(make("p", {}, "There is no study yet."));
-    const study = make("select", { id: "tr-study", onchange: () => show() }, ...studies.map((one) => make("option", { value: one.id }, one.name)));
-    const policy = make("select", { id: "tr-policy", "aria-describedby": "tr-refusal", onchange: () => showRefusal() }, ...policies.map((one) => make("option", { value: one.id }, `${one.name} (${one.kind})`)));
-    const reason = make("input", { id: "tr-reason", type: "text", maxlength: 2000, autocomplete: "off" });
-    const refusal = make("small", { id: "tr-refusal" });
-    const now = make("p", {});
-    const gates = make("p", {});
-    const history = make("div", {});
-    const promote = make("button", { type: "button", class: "tr-primary", onclick: () => this.set("/api/promotions", { study: study.value, policy: policy.value, reason: reason.value }) }, "Promote");
-    const back = make("button", { type: "button", onclick: () => this.set("/api/promotions/back", { study: study.value, reason: reason.value }) }, "Roll back");
-    const showRefusal = () => {
-      const said = policies.find((one) => one.id === policy.value)?.refusal ?? "";
-      refusal.textContent = said;
-      promote.disabled = said !== "" || !policies.length;
-    };
-    const show = () => {
-      const one = studies.find((other) => other.id === study.value);
-      now.replaceChildren("Now answers: ", make("b", {}, one.answers.join(", ") || "the worker's base model"), ".");
-      gates.textContent = one.gates.length ? `Gates of this study: ${one.gates.join("; ")}.` : "";
-      back.disabled = !one.back.length;
-      back.textContent = one.back.length ? `Roll back to ${one.back.join(", ")}` : "Roll back";
-      const rows = one.history.map((event) => make("tr", {}, make("td", {}, whenText(event.at)), make("td", {}, ENDED[event.kind]), make("td", {}, event.policies.join(", ")), make("td", {}, event.by || "a program"), make("td", {}, event.reason)));
-      history.replaceChildren(!rows.length ? "" : make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "Who answered when" }, make("table", {}, make("thead", {}, make("tr", {}, ...["When", "What", "Policies", "By", "Why"].map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...rows))));
-    };
-    if (this.study && studies.some((one) => one.id === this.study)) study.value = this.study;
-    if (policies.some((one) => one.id === this.policy)) policy.value = this.policy;
-    study.addEventListener("change", () => { this.study = study.value; });
-    policy.addEventListener("change", () => { this.policy = policy.value; });
-    show();
-    showRefusal();
-    return this.promotions.replaceChildren(make("p", {}, "Rankings and comparisons of earlier policies stay as they are; what waits of them is asked last."),
-      make("div", { class: "tr-fields" }, field("study", study), field("policy", policy, refusal), field("why (kept in the log)", reason)), now, gates, make("div", { class: "tr-acts" }, promote, back), history);
-  }
-
-  async set(path, body) {
-    const done = await this.ask(path, body);
-    if (!done) return;
-    this.say(`From now on answers: ${done.policies.join(", ")}.`);
-    await this.loadPromotions();
-  }
-}
-
-function field(name, control, help = "") {
-  return make("div", { class: "tr-field" }, make("label", { for: control.id }, name), control, help);
 }
 
 /** What was asked for, [name, value]; of a plan, the stage's options. */
 function optionsOf(job) {
   const options = job.options.options ? { stage: job.options.stage, vram: job.options.vram, ...job.options.options } : job.options;
-  return Object.entries(options).filter(([, value]) => value !== null);
+  return Object.entries(options).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : value]).filter(([, value]) => value !== null && value !== "");
 }

@@ -15,3 +15,8 @@ function lengthText(seconds) {
   const minutes = Math.round(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
+
+/** Pairs of words, or "" if there are none. */
+function factsOf(facts) {
+  return facts.length ? make("dl", { class: "tr-facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))) : "";
+}

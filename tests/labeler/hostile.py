@@ -104,6 +104,8 @@ def train(store: Store, runs: Path) -> None:
     named = [text for text in TEXTS if "\0" not in text]
     options = {f"option_{i}": {"type": "string", "default": text, "description": text} for i, text in enumerate(named)}
     chosen = {"one": {"type": "string", "enum": named, "default": named[0], "description": named[1], "main": 0}}
+    chosen["also"] = {"type": "array", "items": {"type": "string"}, "default": [], "format": "policy", "main": 1}
+    chosen["also"]["description"] = named[2]
     stages = {"ppo": {**STAGES["ppo"], "description": "\n".join(named), "properties": {**chosen, **options}}}
     about = {"model": named[0], "quantization": named[1], "device": named[2], "memory_gib": None, "threads": 2}
     store.workers.publish(named[3], {**about, "runs": str(runs), "stages": stages})

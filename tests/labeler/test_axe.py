@@ -146,6 +146,14 @@ def owner_pages(page: Page, url: str) -> Iterator[tuple[str, list[Any]]]:
         yield tab, violations(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
     page.goto(f"{url}/study/training")
+    page.get_by_role("button", name="Blind evaluation", exact=True).click()
+    page.get_by_role("group", name="also").get_by_label("ppo-1@4 (ppo)").check()
+    page.locator("#tr-study").select_option(label="trained")
+    page.locator("#tr-policy").select_option(label="ppo-1 (ppo)")
+    page.get_by_role("button", name="How it fares blind").click()
+    page.get_by_text("However often one looks").wait_for()
+    yield "training, a blind evaluation", violations(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a blind evaluation"
     for run in ("ppo-2", "ppo"):  # the run that is under way, and the plan
         page.get_by_role("link", name=run, exact=True).click()
         page.wait_for_selector(".tr-plot" if run == "ppo-2" else ".tr-plan")
@@ -153,7 +161,7 @@ def owner_pages(page: Page, url: str) -> Iterator[tuple[str, list[Any]]]:
         yield f"training, {run}", violations(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), run
     page.goto(f"{url}/study/lineage")
-    page.get_by_role("button", name="ppo-1").click()
+    page.get_by_text("ppo-1", exact=True).click()
     page.wait_for_selector(".li-detail h2")
     yield "lineage", violations(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "lineage"

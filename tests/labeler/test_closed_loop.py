@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import Browser, Page, expect
 
-from preferences.records import Policy
 from preferences.store import Store
 from tests.conftest import PLAIN, ROOT
 from tests.labeler.browser import PATIENCE_MS, Labeler, Seat, open_tab
@@ -34,11 +33,15 @@ class Loop:
         self.labeler, self.runs = Labeler(folder), folder / "runs"
         self.model, self.log = save_tiny_llama(folder / "llama"), folder / "worker.log"
         self.store: Store = self.labeler.store
-        study = self.store.studies.create("main", k=2, plan=PLAIN)
+        study = self.store.studies.create("main", k=4, plan=PLAIN)
         lines = (DATA / "round_prompts.jsonl").read_text().splitlines()[: PROMPTS + HELDOUT]
         asked = [{"messages": json.loads(line)["messages"]} for line in lines]
         for part, share in ((asked[:PROMPTS], 0.0), (asked[PROMPTS:], 1.0)):
             self.store.studies.add_prompts(study, self.store.prompts.add(part, heldout=share))
+        self.demonstrations, self.written = folder / "demonstrations.jsonl", folder / "written.jsonl"
+        for file, part in ((self.demonstrations, asked[:PROMPTS]), (self.written, asked[PROMPTS:])):
+            talks = [[*one["messages"], {"role": "assistant", "content": "By hand."}] for one in part]
+            file.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
         self.labeler.start()
         self.worker = self.start_worker()
 
@@ -67,17 +70,17 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
 
 
 def rank_one(seat: Seat) -> None:
-    """Rank the comparison in hand, the first answer before the second. The next one may ask about the same prompt."""
+    """Rank the comparison in hand, each answer before the next. The next one may ask about the same prompt."""
     done = len(seat.server.rankings(seat.account))
     fresh = seat.page.locator(".rb-echo").filter(has_not_text=">")
     expect(fresh).to_have_count(1)
     seat.page.locator(".rb-card .rb-rank").first.focus()
-    seat.press("1", "2", "Control+Enter")
+    seat.press(*(str(rank + 1) for rank in range(seat.page.locator(".rb-card").count())), "Control+Enter")
     until(lambda: len(seat.server.rankings(seat.account)) > done)
 
 
-def launch(page: Page, stage: str, run: str, **values: str) -> None:
-    """Fill in the form of a stage and launch it."""
+def launch(page: Page, stage: str, run: str, also: Sequence[str] = (), **values: str) -> None:
+    """Fill in the form of a stage and launch it. `also`: what is ticked."""
     page.get_by_role("button", name=stage, exact=True).click()
     for label, value in values.items():
         field = page.get_by_label(label.replace("_", " "), exact=True).first
@@ -85,6 +88,8 @@ def launch(page: Page, stage: str, run: str, **values: str) -> None:
             field.select_option(label=value)
         else:
             field.fill(value)
+    for policy in also:
+        page.get_by_role("group", name="also").get_by_label(policy, exact=True).check()
     if run:
         page.get_by_label("name of the run").fill(run)
     page.get_by_role("button", name="Launch").click()
@@ -105,11 +110,14 @@ def test_the_loop_is_driven_from_the_browser(loop: Loop, browser: Browser) -> No
     new = store.policies.get("my-ppo")
     assert store.studies.sampling_policies(study) != [new] and not store.responses.of_policy(new.id)
 
-    # 3. Its answers are queued among the others', ranked by somebody who is not told, and the win rate is seen.
-    compare_blind(loop, page, ann, new)
+    # 3. Its answers are queued among those of its checkpoint, of the SFT policy and of people, ranked by somebody who is not
+    # told, and the win rates are seen.
+    compare_blind(loop, page, ann)
 
     # 4. It is promoted; then the next comparison is its, and the page does not say so.
     page.get_by_label("policy", exact=True).select_option(label="my-ppo (ppo)")
+    page.get_by_role("button", name="How it fares blind").click()
+    expect(page.get_by_text("Whether my-ppo is better than my-sft is open")).to_be_visible()
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("Now answers: my-ppo.")).to_be_visible()
     until(lambda: store.promotions.fresh(study, 4) == 4)
@@ -141,9 +149,11 @@ def researcher(loop: Loop, browser: Browser) -> Page:
 
 def train(loop: Loop, page: Page) -> None:
     """A reward model, and PPO on it; the plots move, and labeler and worker begin anew while it trains."""
+    launch(page, "Fine-tune (SFT)", "my-sft", demonstrations=str(loop.demonstrations), epochs="1")
+    expect(page.locator(".tr-job h2")).to_contain_text("done")
     launch(page, "Reward model", "my-reward", epochs="2")
-    coming = "my-reward (once it is trained)"
-    launch(page, "PPO", "my-ppo", reward=coming, iterations="30", episodes="8", max_new_tokens="6")
+    coming, start = "my-reward (once it is trained)", "my-sft (sft)"
+    launch(page, "PPO", "my-ppo", reward=coming, start=start, iterations="30", episodes="8", max_new_tokens="6")
     score = page.locator("figure[data-title=Score]")
     expect(score).to_be_visible()
     first = int(score.get_attribute("data-steps") or 0)
@@ -160,29 +170,34 @@ def train(loop: Loop, page: Page) -> None:
     expect(page.locator("figure[data-title=Accuracy]")).to_be_visible()
 
 
-def compare_blind(loop: Loop, page: Page, ann: Seat, new: Policy) -> None:
+def compare_blind(loop: Loop, page: Page, ann: Seat) -> None:
     """Launched on the Training page, ranked on the board, seen on the page of studies."""
     store, study = loop.store, loop.store.studies.get("main")
     page.goto(f"{loop.labeler.url}/study/training")
-    launch(page, "Blind evaluation", "", adapter="my-ppo (ppo)", max_new_tokens="6")
+    also, written = ["my-ppo@15 (ppo)"], str(loop.written)
+    launch(page, "Blind evaluation", "", also, adapter="my-ppo (ppo)", human=written, max_new_tokens="6")
     expect(page.locator(".tr-job h2")).to_contain_text("done")
     expect(page.locator(".tr-facts")).to_contain_text("Queued for people")
-    blind = {one.id for one in store.comparisons.all(study.id) if one.origin == "blind"}
-    assert blind and {one.prompt for one in store.comparisons.get_many(list(blind))} <= {
-        prompt.id for prompt in store.prompts.all("heldout")
-    }
+    found = [one for one in store.comparisons.all(study.id) if one.origin == "blind"]
+    assert {one.prompt for one in found} == {prompt.id for prompt in store.prompts.all("heldout")}
+    names = {policy.id: policy.name for policy in store.policies.all()}
+    mixed = [{names[one.policy] for one in store.responses.get_many(comparison.same).values()} for comparison in found]
+    assert mixed == [{"my-sft", "my-ppo", "my-ppo@15", "human"}] * HELDOUT
+    blind = {one.id for one in found}
     while waiting := blind - {one.comparison for one in store.rankings.current(study.id)}:
         if store.queue.all_held(ann.account)[0].comparison in waiting:
             html = ann.page.content()
-            assert new.id not in html and "my-ppo" not in html
+            assert not [ident for ident in names if ident in html] and not re.search("my-(ppo|sft)", html)
         rank_one(ann)
     page.goto(f"{loop.labeler.url}/study/")
     expect(page.get_by_label("Study", exact=True)).to_have_value("main")
     open_tab(page, "Blind evaluation")
     page.get_by_role("button", name="Compare the policies").click()
-    expect(page.get_by_label("What people say")).to_have_value(re.compile("^Whether my-ppo is better than .* is open"))
-    row = page.get_by_role("row").filter(has_text="my-ppo").filter(visible=True).first
-    expect(row).to_contain_text(re.compile(r"0\.\d+.*0\.\d+"))
+    said = page.get_by_label("What people say")
+    for policy in ("my-ppo", "my-ppo@15", "human"):
+        expect(said).to_have_value(re.compile(f"Whether {policy} is better than my-sft is open"))
+        row = page.get_by_role("row").filter(has_text=policy).filter(visible=True).first
+        expect(row).to_contain_text(re.compile(r"[01]\.\d+"))
     page.goto(f"{loop.labeler.url}/study/training")
 
 

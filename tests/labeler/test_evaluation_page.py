@@ -8,7 +8,8 @@ import pytest
 
 from labeler.__main__ import main
 from labeler.accounts import Forbidden
-from labeler.pages.evaluation import COLUMNS, evaluation, needed
+from labeler.pages.evaluation import evaluation
+from labeler.wins import COLUMNS, needed
 from preferences.records import Annotator, Study
 from preferences.store import Store
 from tests.labeler.conftest import add_account

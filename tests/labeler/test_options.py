@@ -7,7 +7,7 @@ import pytest
 from labeler.options import BadOptions, completed
 from tests.labeler.trained import STAGES
 
-PPO = STAGES["ppo"]
+PPO, EVALUATE = STAGES["ppo"], STAGES["evaluate"]
 
 
 def test_what_is_not_said_is_the_schemas_default() -> None:
@@ -34,6 +34,16 @@ def test_a_wrong_option_is_one_sentence(options: dict[str, Any], sentence: str) 
     with pytest.raises(BadOptions) as error:
         completed(PPO, options)
     assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("wrong", ["ppo-1@4", ["ppo-1@4", 4], [None], ["x" * 1001], None, [["ppo-1@4"]]])
+def test_several_texts_are_a_list_of_texts(wrong: Any) -> None:
+    several = completed(EVALUATE, {"adapter": "/r", "also": ["ppo-1@4", "ppo-1@8"]})
+    assert several["also"] == ["ppo-1@4", "ppo-1@8"] and completed(EVALUATE, {"adapter": "/r"})["also"] == []
+    with pytest.raises(BadOptions, match="Option 'also' must be a list, not "):
+        completed(EVALUATE, {"adapter": "/r", "also": wrong})
+    with pytest.raises(BadOptions, match="Option 'adapter' must be a text"):
+        completed(EVALUATE, {"adapter": ["/r"]})
 
 
 def test_all_mistakes_are_told_at_once_and_what_is_needed_is_asked_for() -> None:

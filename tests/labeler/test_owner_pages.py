@@ -162,6 +162,36 @@ def test_a_run_is_launched_and_watched_while_the_server_begins_anew(owner: Page,
     assert store.jobs.get(job.id).status == "queued"
 
 
+def test_checkpoints_and_what_people_wrote_are_chosen_for_a_blind_evaluation(
+    owner: Page, server: Labeler, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store, folder = server.store, tmp_path_factory.mktemp("mixed")
+    publish(store, server.db.parent / "runs")
+    sft = policy_at(store, "mixed-sft", folder, "sft", "tiny")
+    last, four, eight = (
+        policy_at(store, name, folder, base="tiny", parent=sft.id) for name in ("mixed", "mixed@4", "mixed@8")
+    )
+    owner.get_by_role("link", name="Training").click()
+    owner.get_by_role("button", name="Blind evaluation", exact=True).click()
+    owner.get_by_label("adapter", exact=True).select_option(label="mixed (ppo)")
+    several = owner.get_by_role("group", name="also")
+    for policy in (four, eight, sft):
+        several.get_by_label(f"{policy.name} ({policy.kind})", exact=True).check()
+    owner.get_by_label("human", exact=True).fill("data/demonstrations.jsonl")
+    several.get_by_label("mixed-sft (sft)", exact=True).uncheck()
+    owner.reload()
+    expect(several.get_by_label("mixed@8 (ppo)")).to_be_checked()  # what was chosen is kept
+    owner.get_by_role("button", name="Launch").click()
+    expect(owner.locator(".tr-said")).to_have_text("Blind evaluation is in the queue.")
+    (job,) = (job for job in store.jobs.all() if job.kind == "evaluate")
+    assert job.spec == {
+        "study": None, "queue": True, "adapter": last.adapter, "also": ["mixed@4", "mixed@8"],
+        "human": "data/demonstrations.jsonl",
+    }  # fmt: skip
+    expect(owner.locator(".tr-job")).to_contain_text("mixed@4, mixed@8")
+    store.jobs.stop(job, "")
+
+
 def test_a_policy_is_promoted_and_rolled_back_on_the_training_page(
     owner: Page, server: Labeler, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -177,6 +207,8 @@ def test_a_policy_is_promoted_and_rolled_back_on_the_training_page(
     expect(owner.get_by_role("button", name="Promote")).to_be_disabled()
     expect(owner.locator("#tr-refusal")).to_contain_text("belongs to")
     owner.get_by_label("policy").select_option(label="new-one (ppo)")
+    owner.get_by_role("button", name="How it fares blind").click()
+    expect(owner.get_by_text("new-one is what other policies are held against.")).to_be_visible()
     owner.get_by_label("why (kept in the log)").fill("It wins 61%.")
     owner.get_by_role("button", name="Promote").click()
     expect(owner.get_by_text("Now answers: new-one.")).to_be_visible()

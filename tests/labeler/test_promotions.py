@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 from preferences.records import Study
 from preferences.store import Store
 from tests.labeler.conftest import add_account
+from tests.preferences.make import add_duel
 from tests.preferences.test_promotions import policy_at
 
 
@@ -50,6 +52,38 @@ def test_a_study_s_gate_asks_for_a_blind_win(store: Store, study: Study, tmp_pat
     assert shown["gates"] == ["a blind win rate above 50%, with its whole interval, before a promotion"]
     store.studies.edit(study, plan={"min_win_rate": 0.0})
     assert rita.post("/api/promotions", json={"study": study.id, "policy": new.id}).status_code == 200
+
+
+def test_how_a_policy_fares_blind_stands_beside_its_promotion(
+    store: Store, study: Study, tmp_path: Path, rita: TestClient
+) -> None:
+    """Against the SFT policy it comes from; the same figures as on the page of studies."""
+    add_duel(store, study, [1, 1, 1, 0.5, 0] * 8, ("pid-secret-ppo", "pid-secret-sft"))
+    other = policy_at(store, "other-sft", tmp_path, "sft")
+    new = policy_at(store, "new", tmp_path, parent=other.id)
+    last = policy_at(store, "last", tmp_path, parent="pid-secret-sft")
+    add_duel(store, study, [0, 0, 0.5], ("last", "pid-secret-sft"), about="Last")
+
+    def asked(policy: str) -> Any:
+        return rita.get("/api/promotions/evidence", params={"study": study.id, "policy": policy}).json()
+
+    won = asked("pid-secret-ppo")
+    assert won["said"].startswith("policy-secret-ppo is better than policy-secret-sft: decided after ")
+    facts = dict(won["facts"])
+    assert (facts["Wins"], facts["Decision"], facts["Prompts"], facts["Labels to go"]) == (
+        "0.700",
+        "better",
+        "40",
+        "none",
+    )
+    assert dict(asked(last.id)["facts"])["Wins"] == "0.167"
+    assert asked("pid-secret-sft") == {
+        "said": "policy-secret-sft is what other policies are held against.",
+        "facts": [],
+    }
+    assert asked(new.id)["facts"] == []
+    assert asked(new.id)["said"].startswith("No answer of new to a held-out prompt was ranked beside one of other-sft")
+    assert rita.get("/api/promotions/evidence", params={"study": study.id, "policy": "nobody"}).status_code == 404
 
 
 def test_what_cannot_answer_says_why(store: Store, study: Study, tmp_path: Path, rita: TestClient) -> None:

@@ -97,15 +97,54 @@ def test_a_policy_is_evaluated_and_a_run_reported_without_a_name_of_their_own(
     assert [one["name"] for one in choices["run"]] == ["ppo-2 (once it is trained)", "ppo-1 (ppo)", "reward-1 (reward)"]
     evaluated = launch(rita, "", "evaluate", adapter=coming["value"]).json()["job"]
     reported = launch(rita, "", "report", run=str(runs / "ppo-1")).json()["job"]
-    assert store.jobs.get(evaluated).spec == {"study": None, "queue": True, "adapter": coming["value"]}
+    assert store.jobs.get(evaluated).spec == {
+        "study": None, "queue": True, "adapter": coming["value"], "also": [], "human": None,
+    }  # fmt: skip
     assert store.jobs.get(reported).spec == {"run": str(runs / "ppo-1")}
     rows = rita.get("/api/training/jobs").json()["jobs"]
     assert [(row["run"], row["kind"]) for row in rows] == [("ppo-1", "report"), ("ppo-2", "evaluate"), ("ppo-2", "ppo")]
 
-    (runs / "ppo-1" / "report").mkdir()
-    (runs / "ppo-1" / "report" / "report.html").write_text("<p>Take it.</p>")
-    whole = rita.get(f"/api/training/jobs/{reported}").json()
-    assert whole["report"] == "p1" and "Take it" in rita.get(f"/api/policies/{whole['report']}/report").text
+
+def test_the_jobs_that_made_and_reported_a_run_link_to_its_report(
+    store: Store, study: Study, runs: Path, rita: TestClient
+) -> None:
+    ids = add_loop(store, study, runs, {"annotator-1": 20})
+    jobs = {
+        name: [
+            launch(rita, "", "report", run=str(runs / name)).json()["job"],
+            store.jobs.launch(name.split("-")[0], {"out": str(runs / name)}, "").id,
+        ]
+        for name in ("reward-1", "ppo-1")
+    }
+    links = {name: [rita.get(f"/api/training/jobs/{job}").json()["report"] for job in of] for name, of in jobs.items()}
+    assert links == {"reward-1": [None, None], "ppo-1": [None, None]}, "There is none yet."
+    for name, of in jobs.items():
+        (runs / name / "report").mkdir()
+        (runs / name / "report" / "report.html").write_text(f"<p>All of {name}.</p>")
+        links[name] = [rita.get(f"/api/training/jobs/{job}").json()["report"] for job in of]
+        assert len(set(links[name])) == 1 and f"All of {name}" in rita.get(f"/api/runs/{links[name][0]}/report").text
+    assert links["reward-1"][0] == ids["reward"] != links["ppo-1"][0]
+    nodes = {node["id"]: node for node in rita.get("/api/lineage").json()["nodes"]}
+    assert {nodes[ids[name]]["report"] for name in ("reward", "ppo")} == {True} and not nodes[ids["sft"]]["report"]
+
+
+def test_checkpoints_and_what_people_wrote_are_mixed_into_one_blind_evaluation(
+    store: Store, study: Study, runs: Path, rita: TestClient
+) -> None:
+    add_loop(store, study, runs, {"annotator-1": 20})
+    store.policies.add(Policy("c4", "ppo-1@4", "ppo", "tiny", "none", str(runs / "ppo-1" / "adapter"), "s1"))
+    assert "ppo-1@4" in [one["value"] for one in rita.get("/api/training").json()["choices"]["policy"]]
+    adapter = str(runs / "ppo-1" / "adapter")
+    ident = launch(rita, "", "evaluate", adapter=adapter, also=["ppo-1@4", "sft-1"], human="written.jsonl").json()[
+        "job"
+    ]
+    assert store.jobs.get(ident).spec == {
+        "study": None, "queue": True, "adapter": adapter, "also": ["ppo-1@4", "sft-1"], "human": "written.jsonl",
+    }  # fmt: skip
+    refused = launch(rita, "", "evaluate", adapter=adapter, also=["ppo-1@4", "nobody"])
+    assert refused.status_code == 404 and "no policy 'nobody'" in refused.json()["error"]
+    assert launch(rita, "", "evaluate", adapter=adapter, also=[4]).status_code == 422
+    assert len(store.jobs.all()) == 1
 
 
 def test_a_report_waits_or_is_refused_with_a_sentence_while_the_worker_is_on_another_host(
@@ -139,10 +178,15 @@ def test_what_came_out_of_a_job_without_a_run(store: Store, study: Study, runs: 
     assert job is not None
     wins = {"value": 0.61, "low": 0.5, "high": 0.72, "n": 9}
     recommended = {"name": "ppo-1@4", "iteration": 4, "reason": "The best."}
-    store.jobs.beat(job, {"result": {"queued": 9, "equal": 1, "win_rate": wins, "recommended": recommended}})
+    others = {"ppo-1@4": {"length": 61.7, "eos_rate": 0.9, "win_rate": wins}, "base": {"length": 80.0, "eos_rate": 0.1}}
+    result = {"queued": 9, "equal": 1, "win_rate": wins, "recommended": recommended, "human": 4, "others": others}
+    store.jobs.beat(job, {"result": result})
     assert rita.get(f"/api/training/jobs/{ident}").json()["facts"] == [
         ["Queued for people", "9"], ["Equal answers, which are ties", "1"],
-        ["Wins in the eyes of the reward", "0.610 (0.500 to 0.720)"], ["Recommended", "ppo-1@4. The best."],
+        ["Wins in the eyes of the reward", "0.610 (0.500 to 0.720)"], ["Prompts that people answered", "4"],
+        ["Recommended", "ppo-1@4. The best."],
+        ["Also ppo-1@4", "62 tokens an answer; wins 0.610 (0.500 to 0.720) in the eyes of the reward"],
+        ["Also base", "80 tokens an answer"],
     ]  # fmt: skip
 
 

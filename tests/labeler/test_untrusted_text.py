@@ -276,6 +276,8 @@ def test_training_and_lineage(browser: Browser, hostile: tuple[Labeler, list[Com
     page.locator("#tr-study").select_option("main")
     expect(page.get_by_role("region", name="Who answered when").locator("tbody tr")).not_to_have_count(0)
     page.locator("#tr-policy").select_option(index=1)
+    page.get_by_role("button", name="How it fares blind").click()
+    expect(page.locator(".tr-evidence p")).to_contain_text("trained")
     watch.look("promotions")
     page.goto(f"{server.url}/study/lineage")
     nodes = page.locator(".li-node")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_a_worker_token_is_the_only_key_to_its_routes_and_opens_no_other(
         assert Far(client, secret).post("seen", {}).status_code == 401
     for method, path in (
         ("GET", "/api/next"), ("GET", "/api/me"), ("GET", "/api/training/jobs"), ("POST", "/api/submit"),
-        ("GET", "/api/studies/main/rankings.jsonl"), ("GET", "/api/policies"), ("POST", "/api/promotions"),
+        ("GET", "/api/studies/main/rankings.jsonl"), ("GET", "/api/reports"), ("POST", "/api/promotions"),
     ):  # fmt: skip
         assert (
             client.request(method, path, headers=far.headers, json={} if method == "POST" else None).status_code == 401
@@ -386,6 +387,33 @@ def test_a_job_adds_answers_to_its_own_studys_prompts_alone_and_once(
         assert far.effects(made.id, **other).json()["code"] == "bad_upload"
     assert far.effects(made.id, sampling=["pid-secret-ppo"]).status_code == 200
     assert len(store.studies.sampling_policies(study)) == 2, "Answers do not choose who answers."
+
+
+def test_what_people_wrote_comes_with_a_blind_evaluation_that_asks_for_it_alone(
+    store: Store, study: Study, far: Far, comparisons: dict[int, Comparison]
+) -> None:
+    people = {
+        "id": Policy.of_people().id, "name": "human", "kind": "human", "base": "", "quantization": "none", "adapter": None,
+        "parent": None, "data_hash": "", "config": {}, "code_version": "",
+    }  # fmt: skip
+    answer = a_response(comparisons[2], "By hand.", people["id"])
+    spec = {"study": study.name, "adapter": "/r/adapter"}
+    plain = store.jobs.add("evaluate", spec)
+    assert far.claim()["id"] == plain.id
+    assert far.effects(plain.id, policies=[people]).json()["code"] == "bad_upload"
+    store.jobs.stop(plain, "")
+    made = store.jobs.add("evaluate", {**spec, "human": "written.jsonl"})
+    assert far.claim()["id"] == made.id
+    for wrong in ({"id": "a" * 20}, {"name": "people"}, {"adapter": "/etc"}, {"base": "m"}, {"kind": "sft"}):
+        assert far.effects(made.id, policies=[{**people, **wrong}]).json()["code"] == "bad_upload", wrong
+    for _ in range(2):
+        assert far.effects(made.id, policies=[people], responses=[answer]).status_code == 200
+    assert store.policies.get("human") == replace(Policy.of_people(), created=store.policies.get("human").created)
+    assert [one.text for one in store.responses.of_policy(people["id"])] == ["By hand."]
+    store.jobs.stop(made, "")
+    other = store.jobs.add("sample", {"study": study.name})
+    assert far.claim()["id"] == other.id
+    assert far.effects(other.id, responses=[{**answer, "text": "Mine."}]).json()["code"] == "bad_upload"
 
 
 def test_of_effects_that_are_refused_nothing_is_stored(

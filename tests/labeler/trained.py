@@ -1,12 +1,14 @@
 """A worker's publication, runs that are under way, and runs that have ended, without a trainer."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from preferences.jobs import Job
 from preferences.records import Policy, Study
 from preferences.store import Store
+from tests.preferences.make import add_duel
 
 STAGES: dict[str, Any] = {
     "reward": {
@@ -42,6 +44,11 @@ STAGES: dict[str, Any] = {
         "properties": {
             "study": {"type": ["string", "null"], "default": None, "format": "study", "description": "A study.", "main": 0},
             "adapter": {"type": "string", "format": "adapter", "description": "The policy.", "main": 1},
+            "also": {
+                "type": "array", "items": {"type": "string"}, "default": [], "format": "policy", "main": 2,
+                "description": "Further policies, whose answers are queued among the others.",
+            },
+            "human": {"type": ["string", "null"], "default": None, "description": "A file of demonstrations.", "main": 3},
             "queue": {"type": "boolean", "default": True, "description": "Queue the answers of all, mixed."},
         },
     },
@@ -138,12 +145,25 @@ def add_loop(store: Store, study: Study, runs: Path, who: dict[str, int]) -> dic
     }  # fmt: skip
 
 
+def add_checkpoints(store: Store, run: Path, *steps: int) -> None:
+    """Policies of a PPO run as it was after those iterations."""
+    for step in steps:
+        folder = run / "snapshots" / f"{step:06d}"
+        shutil.copytree(run / "adapter", folder)
+        store.policies.add(Policy(f"p{step}", f"{run.name}@{step}", "ppo", "tiny", "none", str(folder), "s1", "abcd"))
+
+
 def show_training(store: Store, runs: Path) -> None:
     """Everything that the Training and Lineage pages can show: a worker, jobs in every state, a loop that has gone round."""
     publish(store, runs)
     gates = {"min_rankings": 200, "min_accuracy": 0.6, "min_win_rate": 0.5}
     study = store.studies.set_status(store.studies.create("trained", plan=gates), "paused")
     add_loop(store, study, runs, {"annotator-1": 20, "annotator-2": 5})
+    add_checkpoints(store, runs / "ppo-1", 4, 8)
+    add_duel(store, study, [1, 1, 0.5, 1, 0, 1, 0, 1] * 5, ("p1", "s1"), about="Trained", lengths=(6, 5))
+    for name in ("reward-1", "ppo-1"):
+        (runs / name / "report").mkdir()
+        (runs / name / "report" / "report.html").write_text(f"<!doctype html><title>{name}</title>")
     actor = store.annotators.all()[0].id if store.annotators.all() else ""
     for name, error in (("ppo-0", "lr must be above 0, not 0.0."), ("ppo-2", "")):
         store.jobs.launch("ppo", {"out": str(runs / name), "iterations": 12}, actor)
@@ -158,11 +178,13 @@ def show_training(store: Store, runs: Path) -> None:
     assert job is not None and job.id == planned.id
     store.jobs.beat(job, {"plan": PLANNED, "text": "tiny fits on 24 GiB.\n\nppo takes most, 3.2 GiB."})
     store.jobs.finish(job)
-    store.jobs.launch("evaluate", {"adapter": str(runs / "ppo-1" / "adapter"), "queue": True}, actor)
+    mixed = {"also": ["ppo-1@4"], "human": "data/heldout.jsonl", "queue": True}
+    store.jobs.launch("evaluate", {"adapter": str(runs / "ppo-1" / "adapter"), **mixed}, actor)
     job = store.jobs.claim("box:1", 60)
     assert job is not None
     wins = {"value": 0.66, "low": 0.55, "high": 0.76, "n": 40}
     said = {"policy": "ppo-1", "against": "sft-1", "prompts": 40, "win_rate": wins, "queued": 38, "equal": 2}
+    said |= {"human": 9, "others": {"ppo-1@4": {"length": 58.2, "win_rate": {**wins, "value": 0.61}}}}
     store.jobs.beat(job, {"result": said})
     store.jobs.finish(job)
     store.jobs.launch("reward", {"out": str(runs / "reward-2"), "lr": 1e-3}, actor)

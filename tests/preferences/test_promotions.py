@@ -17,13 +17,15 @@ def clock() -> Clock:
     return Clock()
 
 
-def policy_at(store: Store, name: str, folder: Path, kind: str = "ppo", base: str = BASE) -> Policy:
+def policy_at(
+    store: Store, name: str, folder: Path, kind: str = "ppo", base: str = BASE, parent: str | None = None
+) -> Policy:
     """A policy with an adapter of that name."""
     adapter = folder / name
     adapter.mkdir()
     for file in ("rankloop.json", "adapter_model.safetensors"):
         (adapter / file).touch()
-    return store.policies.add(Policy(name, name, kind, base, "none", str(adapter)))  # type: ignore[arg-type]
+    return store.policies.add(Policy(name, name, kind, base, "none", str(adapter), parent))  # type: ignore[arg-type]
 
 
 def compared(store: Store, study: Study, question: str, policy: Policy, origin: str = "sampled") -> Comparison:

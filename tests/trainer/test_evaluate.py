@@ -241,7 +241,7 @@ def test_three_policies_and_a_person_in_one_queue(
         options_of(store, adapters, queue=True, also=("new@2",), human=file, reward=adapters["reward"]), store, base
     )
     assert set(result["others"]["new@2"]) == {"length", "eos_rate", "score", "win_rate", "score_difference"}
-    assert result["queued"] == 3 and result["equal"] == 0
+    assert (result["queued"], result["equal"], result["human"]) == (3, 0, 1)
     by = {
         comparison.prompt: Counter(r.policy for r in store.responses.get_many(comparison.same).values())
         for comparison in store.comparisons.all(study.id)
@@ -251,6 +251,23 @@ def test_three_policies_and_a_person_in_one_queue(
     assert by[held[0].id] == {"new": 1, "old": 1, "mid": 1, human.id: 1}
     assert all(sorted(by[prompt.id].values()) == [1, 1, 2] for prompt in held[1:])
     assert {comparison.origin for comparison in store.comparisons.all()} == {BLIND}
+
+
+def test_who_is_named_twice_has_no_more_places(
+    store: Store, study: Study, base: Base, adapters: dict[str, Path], policies: tuple[Policy, Policy]
+) -> None:
+    """Nor are its answers drawn twice. Whoever chooses in a list may tick what is evaluated anyway."""
+    new, old = policies
+    store.policies.add(Policy("mid", "new@2", "ppo", base.id, "none", str(adapters["new"].resolve())))
+    named = (new.name, "new@2", old.name, "mid")
+    result = evaluate_policy(options_of(store, adapters, queue=True, also=named, k=3), store, base)
+    assert list(result["others"]) == ["new@2"]
+    drawn = Counter(r.policy for prompt in store.prompts.all("heldout") for r in store.responses.of_prompt(prompt.id))
+    assert drawn == dict.fromkeys((new.id, old.id, "mid"), 3 * 3)
+    by = Counter(
+        r.policy for one in store.comparisons.all(study.id) for r in store.responses.get_many(one.same).values()
+    )
+    assert set(by.values()) == {4}, "four places at each of three prompts, in turns"
 
 
 @pytest.mark.usefixtures("policies")

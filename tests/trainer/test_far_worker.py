@@ -20,7 +20,7 @@ from tests.conftest import PLAIN, ROOT
 from tests.far import QUICK, SMALL_PIECES, Hosts
 from tests.labeler.conftest import PASSWORD, add_account
 from tests.tiny import DATA, save_tiny_llama
-from tests.trainer.fill import add_policy, add_prompts, annotator, metrics, state
+from tests.trainer.fill import add_policy, add_prompts, annotator, demonstrations, metrics, state
 from tests.trainer.test_worker_deaths import ROWS, SAMPLED, alive, check, fill, send, until
 from trainer.far_labeler import BadToken
 from trainer.models import load_base
@@ -66,7 +66,9 @@ def test_comparisons_wait_for_everybody_though_the_worker_is_elsewhere(
 @pytest.mark.distributed
 def test_a_far_worker_does_a_job_of_each_kind(hosts: Hosts, store: Store, study: Study, tmp_path: Path) -> None:
     queued = fill(store, study, tmp_path / "runs", "sft", "sample", "reward", "ppo")
-    add_prompts(store, study, 4, "heldout")
+    held = add_prompts(store, study, 4, "heldout")
+    talks = [[*prompt.messages, {"role": "assistant", "content": "By hand."}] for prompt in held]
+    written = demonstrations(hosts.folder / "written.jsonl", talks)  # a file of the worker's host
     reward, adapter = (str(tmp_path / "runs" / run / "adapter") for run in ("reward", "ppo"))
     judged = {
         "adapter": adapter,
@@ -75,6 +77,8 @@ def test_a_far_worker_does_a_job_of_each_kind(hosts: Hosts, store: Store, study:
         "max_new_tokens": 6,
         "temperature": 1.0,
         "queue": True,
+        "also": ["ppo@2"],
+        "human": str(written),
     }
     queued["evaluate"] = store.jobs.add("evaluate", judged).id
     queued["check"] = store.jobs.add("check", {"reward": reward, "policy": "ppo"}).id
@@ -97,6 +101,9 @@ def test_a_far_worker_does_a_job_of_each_kind(hosts: Hosts, store: Store, study:
     blind = [one for one in store.comparisons.all(study.id) if one.origin in ("blind", "equal")]
     result = store.jobs.get(queued["evaluate"]).progress["result"]
     assert len(blind) == 3 == result["queued"] + result["equal"] and result["policy"] == "ppo"
+    names = {policy.id: policy.name for policy in store.policies.all()}
+    mixed = [{names[one.policy] for one in store.responses.get_many(comparison.same).values()} for comparison in blind]
+    assert set().union(*mixed) == {"ppo", "ppo@2", "sft", "human"} and result["human"] == 3
     found = store.jobs.get(queued["check"]).progress["result"]
     assert found["scored"] > 0 and [name for name, *_ in store.scores.rewards()] == [reward]
     assert store.spot_checks.next(study, ann) is not None

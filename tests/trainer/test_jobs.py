@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from preferences.records import Study
+from preferences.records import EQUAL, Study
 from preferences.store import Store
-from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, metrics, rank, state
+from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, demonstrations, metrics, rank, state
 from tests.trainer.test_worker import until
 from trainer import jobs
+from trainer.blind import BLIND
 from trainer.models import load_base
 from trainer.ppo_trainer import PpoTrainer
 from trainer.worker import Worker, work
@@ -161,13 +162,22 @@ def test_a_memory_plan_before_the_launch(store: Store, spec: dict[str, Any], wor
 def test_a_policy_is_evaluated_blind_checked_and_reported_as_jobs(
     store: Store, study: Study, spec: dict[str, Any], worker_options: dict[str, Any], tmp_path: Path
 ) -> None:
-    add_prompts(store, study, 3, "heldout")
+    held = add_prompts(store, study, 3, "heldout")
     adapter = str((tmp_path / "ppo" / "adapter").resolve())
+    talks = [[*prompt.messages, {"role": "assistant", "content": "By hand."}] for prompt in held[:2]]
+    written = str(demonstrations(tmp_path / "written.jsonl", talks))
     made = {
         kind: store.jobs.add(kind, options)
         for kind, options in {
-            "ppo": {**spec, "iterations": 1, "snapshots": 0},
-            "evaluate": {"adapter": adapter, "queue": True, "max_new_tokens": 6, "reward": spec["reward"]},
+            "ppo": {**spec, "iterations": 2, "snapshots": 1},
+            "evaluate": {
+                "adapter": adapter,
+                "queue": True,
+                "max_new_tokens": 6,
+                "reward": spec["reward"],
+                "also": ["ppo@1"],
+                "human": written,
+            },
             "report": {"run": spec["out"], "prompts": 2},
             "check": {"reward": spec["reward"], "policy": "ppo", "each": 2},
         }.items()
@@ -178,6 +188,14 @@ def test_a_policy_is_evaluated_blind_checked_and_reported_as_jobs(
     found = {kind: done[kind].progress["result"] for kind in ("evaluate", "report", "check")}
     queued = [one for one in store.comparisons.all(study.id) if one.origin == "blind"]
     assert found["evaluate"]["queued"] == len(queued) > 0 and found["evaluate"]["against"] == "sft"
+    names = {policy.id: policy.name for policy in store.policies.all()}
+    mixed = {
+        one.prompt: {names[response.policy] for response in store.responses.get_many(one.same).values()}
+        for one in store.comparisons.all(study.id) if one.origin in (BLIND, EQUAL)
+    }  # fmt: skip
+    three = {"sft", "ppo", "ppo@1"}
+    assert mixed == {held[0].id: {*three, "human"}, held[1].id: {*three, "human"}, held[2].id: three}
+    assert found["evaluate"]["human"] == 2 and list(found["evaluate"]["others"]) == ["ppo@1"]
     assert Path(found["report"]["report"]).is_file() and found["report"]["recommended"]["reason"]
     assert found["check"]["policy"] == "ppo" and sum(found["check"]["queued"].values()) > 0
     for job in done.values():

@@ -46,6 +46,8 @@ def test_types_defaults_and_what_there_is_to_choose_from(published: dict[str, An
     sft = published["stages"]["sft"]["properties"]
     assert (sft["demonstrations"]["type"], sft["demonstrations"]["default"]) == ("string", "data/demonstrations.jsonl")
     assert sft["epochs"]["description"] == "Passes over the demonstrations."
+    also = published["stages"]["evaluate"]["properties"]["also"]
+    assert (also["type"], also["items"], also["default"], also["format"]) == ("array", {"type": "string"}, [], "policy")
 
 
 def test_what_the_worker_has_and_what_a_browser_must_not_decide(published: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from preferences.tables.jobs import OWN_PROMPT, Jobs
 from tests.conftest import ROOT
 from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, save_adapter, state
 from trainer.bench import Bench
+from trainer.evaluate import EvaluatePolicy
 from trainer.jobs import stage_of
 from trainer.models import UnknownModel
 from trainer.ppo import Ppo
@@ -221,6 +222,9 @@ def test_what_a_job_asks_for(worker_options: dict[str, Any]) -> None:
     assert (stage.study, stage.seed) == ("mine", 3)
     other = stage_of(Job("j", "sample", {"model": "m", "quantize": "int8", "seed": 5, "study": "s"}), worker)
     assert (other.model, other.quantize, other.seed, other.study) == ("m", "int8", 5, "s")
+    mixed = stage_of(Job("j", "evaluate", {"adapter": "r", "also": ["p@4", "p@8"], "human": "d.jsonl"}), worker)
+    assert isinstance(mixed, EvaluatePolicy)
+    assert (mixed.also, mixed.human) == (("p@4", "p@8"), Path("d.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -236,6 +240,23 @@ def test_what_a_job_asks_for(worker_options: dict[str, Any]) -> None:
 def test_a_spec_of_the_wrong_type(worker_options: dict[str, Any], spec: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RankloopError) as error:
         stage_of(Job("j", "sample", spec), Worker(**worker_options))
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "sentence"),
+    [
+        ("evaluate", {"adapter": "r", "also": "p@4"}, "'also' must be a list, not 'p@4'"),
+        ("evaluate", {"adapter": "r", "also": ["p@4", 8]}, "'also' must be str, not 8"),
+        ("ppo", {"out": "p", "functions": ["evil.py:f"]}, "Stage ppo has no option 'functions'"),
+        ("ppo", {"out": "p", "functions": []}, "Stage ppo has no option 'functions'"),
+    ],
+)
+def test_lists_of_a_job_and_that_no_job_runs_a_file_of_the_machine(
+    worker_options: dict[str, Any], kind: str, spec: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(RankloopError) as error:
+        stage_of(Job("j", kind, spec), Worker(**worker_options))
     assert sentence in str(error.value)
 
 
