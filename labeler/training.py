@@ -223,7 +223,7 @@ def outcome(result: dict[str, Any]) -> list[list[str]]:
         if value is not None:
             found.append([title, words_of(value)])
     for name, other in result.get("others", {}).items():
-        wins = f"; wins {words_of(other['win_rate'])} in the eyes of the reward" if "win_rate" in other else ""
+        wins = f"; wins {words_of(other['win_rate'])} in the eyes of the reward" if other.get("win_rate") else ""
         found.append([f"Also {name}", f"{other['length']:.0f} tokens an answer{wins}"])
     return found + [["Warning", text] for text in result.get("warnings", [])]
 
