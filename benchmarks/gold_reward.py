@@ -4,15 +4,17 @@
 noisy rankings by the gold scorer (Gao et al. 2023, arXiv 2210.10760; Coste et al. 2024, arXiv 2310.02743).
 
     python benchmarks/gold_reward.py --json gold.json
+    python benchmarks/gold_reward.py --json gold.json --markdown
 
 A tiny random model, whose answers are words without sense; the gold scorer is `gold` below. The same rankings, prompts, seed
-and options for both; PPO logs the gold score as a reward function of weight 0.
+and options for both; PPO logs the gold score as a reward function of weight 0. With the same --json, a
+stopped call goes on at the seed where it stopped.
 """
 
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on th
 import numpy as np
 import tyro
 
+from benchmarks.parts import begun, keep, markdown, read
 from preferences.cli import guarded
 from preferences.records import Message, Study
 from preferences.run_files import METRICS
@@ -40,7 +43,9 @@ class Benchmark:
     """PPO against a known scorer."""
 
     json: Path | None = None
-    """Write everything measured to this file."""
+    """Write everything measured to this file, anew after each seed; go on with what is there."""
+    markdown: bool = False
+    """Print what the file holds as Markdown, and measure nothing."""
     prompts: int = 64
     """Prompts whose answers are ranked."""
     noise: float = 0.5
@@ -79,18 +84,20 @@ def score(text: str) -> float:
 def main() -> None:
     """Measure, write, print."""
     config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    guarded(lambda: show(measure(config)))
+    guarded(lambda: print_markdown(read(config.json)) if config.markdown else show(measure(config)))
 
 
 def measure(config: Benchmark) -> dict[str, Any]:
     """Both rewards at each seed."""
-    runs = []
+    settings = {name: value for name, value in asdict(config).items() if name not in ("json", "markdown", "seeds")}
+    found = begun(config.json, settings)
+    runs = found.setdefault("runs", [])
     for seed in range(config.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            runs += repetition(config, seed, Path(folder))
-        if config.json:
-            config.json.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
-    return {"runs": runs}
+        if all(run["seed"] != seed for run in runs):
+            with tempfile.TemporaryDirectory() as folder:
+                runs += repetition(config, seed, Path(folder))
+            keep(config.json, found)
+    return found
 
 
 def repetition(config: Benchmark, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -139,6 +146,39 @@ def point(line: dict[str, Any]) -> dict[str, float]:
     """An iteration: how far the policy is, what the proxy says, and what is true."""
     true = next(value for name, value in line.items() if name.startswith("reward/") and name.endswith(":gold"))
     return {"kl": line["objective/kl"], "proxy": line["reward/learned"], "gold": true}
+
+
+def print_markdown(found: dict[str, Any]) -> None:
+    """The mean gold and learned score of the iterations in each half of sqrt KL, all seeds together: a row a half."""
+    by_half: dict[int, dict[str, list[dict[str, float]]]] = {}
+    for run in found["runs"]:
+        for one in run["points"]:
+            half = int(2 * max(0.0, one["kl"]) ** 0.5)
+            by_half.setdefault(half, {}).setdefault(run["reward"], []).append(one)
+    names = list(dict.fromkeys(run["reward"] for run in found["runs"]))
+    rows = []
+    for half, of_half in sorted(by_half.items()):
+        points = [of_half.get(name, []) for name in names]
+        values = [mean_of(one, what) for what in ("gold", "proxy") for one in points]
+        rows.append([f"{half / 2:.1f} to {half / 2 + 0.5:.1f}", *values, ", ".join(str(len(one)) for one in points)])
+    columns = [f"{what}, {name}" for what in ("gold", "learned") for name in names]
+    print(f"options {json.dumps(found['settings'])}, seeds {len({run['seed'] for run in found['runs']})}:\n")
+    print(markdown(["sqrt KL", *columns, "iterations"], rows))
+    for name in names:
+        runs = [run for run in found["runs"] if run["reward"] == name]
+        ends = [run["points"][-1]["gold"] for run in runs]
+        bests = [max(one["gold"] for one in run["points"]) for run in runs]
+        print(f"\n{name}: gold at its best {spread_of(bests)}, at the end {spread_of(ends)}")
+
+
+def mean_of(points: list[dict[str, float]], what: str) -> str:
+    """In figures; empty without points."""
+    return f"{np.mean([one[what] for one in points]):.3f}" if points else ""
+
+
+def spread_of(values: list[float]) -> str:
+    """The mean and all values."""
+    return f"{np.mean(values):.3f} ({', '.join(f'{v:.3f}' for v in values)})"
 
 
 def show(found: dict[str, Any]) -> None:

@@ -3,12 +3,15 @@
 """Reward models of five sets of real human rankings, on one frozen split of prompts each, beside length and TF-IDF + length.
 
     python benchmarks/reward_datasets.py --json datasets.json
+    python benchmarks/reward_datasets.py --json datasets.json --markdown
 
 Every run is a `trainer reward` on a database of its own with the options given here; the split is in the imported records. A
-pair counts with the mean of its seeds; differences are paired over the same pairs, with intervals over prompts.
+pair counts with the mean of its seeds; differences are paired over the same pairs, with intervals over prompts. With the same
+--json, a stopped call goes on at the run where it stopped.
 """
 
 import json
+import os
 import random
 import sys
 import tempfile
@@ -27,6 +30,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.parts import begun, keep, markdown, read, said
 from benchmarks.reward_vs_trl import DATA
 from preferences.cli import guarded
 from preferences.errors import RankloopError
@@ -35,14 +39,11 @@ from preferences.exchange.importing import import_rankings
 from preferences.exchange.reading import read_jsonl
 from preferences.store import Store
 from trainer.baseline import TextBaseline
-from trainer.elements import distinct
 from trainer.embedded import EMBEDDED
 from trainer.models import Base, load_base
-from trainer.ranked import Ranked, load_ranked
-from trainer.recheck import checked_reward
+from trainer.ranked import Ranked, context_length, load_ranked
 from trainer.reward import Reward, reward
 from trainer.reward_metrics import hit, lengths, negated, pairs_of, shares_by_prompt
-from trainer.roles import Roles
 
 FILES = {
     "oasst": "oasst_en100_ranked.jsonl",
@@ -62,7 +63,9 @@ class Benchmark:
     """Reward models of five sets of human rankings."""
 
     json: Path | None = None
-    """Write everything measured to this file, anew after each dataset."""
+    """Write everything measured to this file, anew after each run; go on with what is there."""
+    markdown: bool = False
+    """Print what the file holds as Markdown, and measure nothing."""
     data: Path = DATA / "rankings"
     """The folder of the files."""
     datasets: tuple[str, ...] = tuple(FILES)
@@ -73,10 +76,12 @@ class Benchmark:
     """Sets of a dataset at most, spread over its prompts."""
     heldout: float = 0.25
     """Share of the prompts to judge by."""
+    characters: int = 370_000
+    """Characters of the distinct answers to learn from at most; training sets beyond these are left out."""
     seeds: int = 3
     """Runs of each dataset, from seed 0 on."""
-    options: str = "{}"
-    """Options of `trainer reward` beside its defaults, as JSON."""
+    options: str = '{"layer": 21, "pooling": "mean", "looks": 2, "normalise_on": 8}'
+    """Options of `trainer reward` beside its defaults, as JSON; layer and pooling as reward_layers.py found them."""
     max_length: int = 768
     """Sets with a longer prompt and answer are left out."""
 
@@ -84,55 +89,92 @@ class Benchmark:
 def main() -> None:
     """Measure, write, print."""
     config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    guarded(lambda: show(measure(config)))
+    guarded(lambda: print_markdown(read(config.json)) if config.markdown else show(measure(config)))
 
 
 def measure(config: Benchmark) -> dict[str, Any]:
-    """Each dataset, and all together; failures stand in the document too."""
-    found: dict[str, Any] = {"options": json.loads(config.options), "datasets": {}}
-    pooled: list[Row] = []
+    """Each dataset that has a run, and all of these together."""
+    unknown = [name for name in config.datasets if name not in FILES]
+    if unknown:
+        raise RankloopError(f"There is no dataset {unknown[0]!r}; give some of {', '.join(FILES)}.")
+    names = ("model", "sets", "heldout", "max_length", "characters")
+    settings = {name: getattr(config, name) for name in names} | {"options": json.loads(config.options)}
+    found = begun(config.json, settings)
+    found.setdefault("datasets", {})
     for name in config.datasets:
-        if name not in FILES:
-            raise RankloopError(f"There is no dataset {name!r}; give some of {', '.join(FILES)}.")
-        with tempfile.TemporaryDirectory() as folder:
-            rows, facts = dataset(config, name, Path(folder))
-        pooled += [{**row, "prompt": f"{name} {row['prompt']}"} for row in rows]
-        found["datasets"][name] = summary(rows) | facts
-        found["pooled"] = summary(pooled)
-        if config.json:
-            config.json.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"{name}: {json.dumps(found['datasets'][name]['accuracy'])}", file=sys.stderr)
+        done = [run["seed"] for run in found["datasets"].get(name, {}).get("runs", [])]
+        left = [seed for seed in range(config.seeds) if seed not in done]
+        if left:
+            with tempfile.TemporaryDirectory() as folder:
+                measure_dataset(config, name, left, Path(folder), found)
     return found
 
 
-def dataset(config: Benchmark, name: str, folder: Path) -> tuple[list[Row], dict[str, Any]]:
-    """The held-out pairs of one dataset, and the facts of its runs."""
-    store = stored(config.data / FILES[name], config.sets, config.heldout, folder)
+def measure_dataset(config: Benchmark, name: str, seeds: Sequence[int], folder: Path, found: dict[str, Any]) -> None:
+    """The baselines of a dataset and its runs of these seeds, each written as soon as it is there."""
+    store = stored(config.data / FILES[name], config.sets, config.heldout, folder, config.characters)
     base = load_base(config.model, "none")
     train, held = decided(store, base, config.max_length)
-    text = TextBaseline(train).scores(held)
-    rows = rows_of(held, dict(zip(OTHERS, (lengths(held), negated(lengths(held)), text), strict=True)))
-    runs = []
-    for seed in range(config.seeds):
+    if name not in found["datasets"]:
+        found["datasets"][name] = {
+            "training sets": len(train), "held-out sets": len(held), "rows": baseline_rows(train, held), "runs": []
+        }  # fmt: skip
+    one = found["datasets"][name]
+    for seed in seeds:
         base = load_base(config.model, "none")
-        options = {"max_length": config.max_length, **json.loads(config.options)}
+        options = {"max_length": config.max_length, **found["settings"]["options"]}
         run = Reward(db=store.path, model=config.model, out=folder / f"run{seed}", seed=seed, **options)
-        started = time.perf_counter()
+        before, started, busy = os.getloadavg(), time.perf_counter(), time.process_time()
         result = reward(run, store, base)
-        seconds = time.perf_counter() - started
-        hits = model_hits(run.out / "adapter", held, config.model)
-        for row, value in zip(rows, hits, strict=True):
-            row.setdefault("seeds", []).append(value)
-        runs.append({"seed": seed, "seconds": seconds, "accuracy": sum(hits) / len(hits), "notes": result["notes"]})
-    for row in rows:
-        row[MODEL] = sum(row["seeds"]) / len(row["seeds"])
+        seconds, processor = time.perf_counter() - started, time.process_time() - busy
+        hits = model_hits(store, run.out / "adapter", held)
+        one["runs"].append({
+            "seed": seed, "seconds": seconds, "processor_seconds": processor,
+            "load_average": [list(before), list(os.getloadavg())], "accuracy": sum(hits) / len(hits),
+            "notes": result["notes"], "hits": hits,
+        })  # fmt: skip
+        summarise(found)
+        keep(config.json, found)
+        print(f"{name}, seed {seed}, {seconds:.0f} s: {json.dumps(one['accuracy'])}", file=sys.stderr)
     store.close()
-    return rows, {"training sets": len(train), "held-out sets": len(held), "runs": runs}
 
 
-def stored(file: Path, sets: int, heldout: float, folder: Path) -> Store:
-    """A database in the folder with at most so many sets of the file, on the frozen split of its prompts."""
-    records = split(chosen(read_jsonl(file, check_ranked_set), sets), heldout)
+def within(records: Sequence[dict[str, Any]], characters: int | None) -> list[dict[str, Any]]:
+    """The held-out records, and the first training records whose distinct answers have at most so many characters."""
+    seen: set[tuple[str, str]] = set()
+    found, left = [], characters
+    for record in records:
+        if record["split"] == "train" and left is not None:
+            new = {(json.dumps(record["prompt"]), response["text"]) for response in record["responses"]} - seen
+            left -= sum(len(text) for _, text in new)
+            if left < 0:
+                continue
+            seen |= new
+        found.append(record)
+    return found
+
+
+def baseline_rows(train: Sequence[Ranked], held: Sequence[Ranked]) -> list[Row]:
+    """A row a held-out pair, with what each baseline makes of it."""
+    scores = (lengths(held), negated(lengths(held)), TextBaseline(train).scores(held))
+    return rows_of(held, dict(zip(OTHERS, scores, strict=True)))
+
+
+def summarise(found: dict[str, Any]) -> None:
+    """Of each dataset and of all together, from the rows and the runs' hits: a pair counts with the mean of its seeds."""
+    pooled: list[Row] = []
+    for name, one in found["datasets"].items():
+        hits = zip(*(run["hits"] for run in one["runs"]), strict=True)
+        rows = [{**row, MODEL: sum(hit) / len(hit)} for row, hit in zip(one["rows"], hits, strict=True)]
+        one.update(summary(rows))
+        pooled += [{**row, "prompt": f"{name} {row['prompt']}"} for row in rows]
+    found["pooled"] = summary(pooled)
+
+
+def stored(file: Path, sets: int, heldout: float, folder: Path, characters: int | None = None) -> Store:
+    """A database in the folder with at most so many sets of the file, on the frozen split of its prompts, and with at most so
+    many characters of answers to learn from."""
+    records = within(split(chosen(read_jsonl(file, check_ranked_set), sets), heldout), characters)
     lines = folder / "records.jsonl"
     lines.write_text("".join(json.dumps(record) + "\n" for record in records))
     store = Store(folder / "rankloop.db")
@@ -143,8 +185,9 @@ def stored(file: Path, sets: int, heldout: float, folder: Path) -> Store:
 def decided(store: Store, base: Base, max_length: int) -> tuple[list[Ranked], list[Ranked]]:
     """The training and the held-out comparisons that say something and are short enough."""
     study = store.studies.default()
+    most = min(max_length, context_length(base) or max_length)
     train, held = (
-        [r for r in load_ranked(store, study, base, side, False) if r.pairs and r.longest <= max_length]
+        [r for r in load_ranked(store, study, base, side, False) if r.pairs and r.longest <= most]
         for side in ("train", "heldout")
     )
     return train, held
@@ -178,12 +221,12 @@ def rows_of(held: Sequence[Ranked], scores: dict[str, Any]) -> list[Row]:
     return [{"prompt": prompt, **{name: columns[name][i] for name in columns}} for i, prompt in enumerate(prompts)]
 
 
-def model_hits(adapter: Path, held: Sequence[Ranked], model: str) -> list[float]:
-    """For each decided pair, how far the saved model orders it rightly."""
-    base: Base = load_base(model, "none")
-    examples, rows = distinct(held)
-    scores = checked_reward(Roles(base), adapter, 4096).score_all(examples, 4096)
-    return [hit(pair.gap) for pair in pairs_of(held, [[scores[i] for i in row] for row in rows])]
+def model_hits(store: Store, adapter: Path, held: Sequence[Ranked]) -> list[float]:
+    """For each decided pair, how far the run's scores of the held-out answers order it rightly."""
+    items = {one.id: one.items for one in store.comparisons.get_many([r.ident for r in held])}
+    scores = store.scores.of(str(adapter.resolve()), [item for of_one in items.values() for item in of_one])
+    dealt = [[scores[item] for item in items[r.ident]] for r in held]
+    return [hit(pair.gap) for pair in pairs_of(held, dealt)]
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -198,20 +241,40 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any]) -> None:
-    """A table: a row a dataset."""
-    table = Table("", "pairs", MODEL, *OTHERS, "better than the best of them by", box=SIMPLE)
+def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row a dataset."""
+    header = ["", "sets to learn from", "held-out pairs", "seeds", "processor minutes a run", MODEL, *OTHERS]
+    rows = []
     for name, one in {**found["datasets"], "pooled": found["pooled"]}.items():
-        accuracies = one["accuracy"]
-        best = max(OTHERS, key=lambda other: accuracies[other]["value"])
-        cells = [said(accuracies[who]) for who in (MODEL, *OTHERS)]
-        table.add_row(name, str(one["pairs"]), *cells, said(one["better_by"][best]))
-    Console(width=140).print(table)
+        runs = one.get("runs", [])
+        minutes = f"{sum(run['processor_seconds'] for run in runs) / len(runs) / 60:.1f}" if runs else ""
+        count = str(len(runs)) if runs else ""
+        accuracies = [said(one["accuracy"][who], 2) for who in (MODEL, *OTHERS)]
+        rows.append([name, str(one.get("training sets", "")), str(one["pairs"]), count, minutes, *accuracies])
+    return header, rows
 
 
-def said(interval: dict[str, Any]) -> str:
-    """ ".71 [.66, .75]"."""
-    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+def differences(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row a dataset: by how much the reward model is better than each baseline, over the same pairs."""
+    whole = {**found["datasets"], "pooled": found["pooled"]}
+    rows = [[name, *(said(one["better_by"][other]) for other in OTHERS)] for name, one in whole.items()]
+    return ["", *(f"better than {other} by" for other in OTHERS)], rows
+
+
+def print_markdown(found: dict[str, Any]) -> None:
+    """The tables as Markdown."""
+    print(f"options {json.dumps(found['settings'])}:")
+    for header, rows in (table(found), differences(found)):
+        print(f"\n{markdown(header, rows)}")
+
+
+def show(found: dict[str, Any]) -> None:
+    """The tables."""
+    for header, rows in (table(found), differences(found)):
+        drawn = Table(*header, box=SIMPLE)
+        for row in rows:
+            drawn.add_row(*row)
+        Console(width=180).print(drawn)
 
 
 if __name__ == "__main__":

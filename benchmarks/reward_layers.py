@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # ruff: noqa: E402
-"""Which layer of the untouched base knows most of people's preferences, and under which pooling: a linear probe on each.
+"""Which layer of the untouched base knows most of people's preferences, under which pooling: a linear probe on each.
 
     python benchmarks/reward_layers.py --json layers.json
+    python benchmarks/reward_layers.py --json layers.json --markdown
 
-The datasets and their frozen splits of prompts are those of benchmarks/reward_datasets.py.
+On the training prompts of benchmarks/reward_datasets.py alone, so that its held-out prompts say nothing of the choice: each
+fold of the prompts is judged by a probe fitted to the others. The states of a layer are those behind the last norm, as
+`trainer reward --layer` reads them. With the same --json, a stopped call goes on at the dataset where it stopped.
 """
 
-import json
+import random
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,18 +30,23 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.parts import begun, keep, markdown, read
 from benchmarks.reward_datasets import FILES, decided, stored
 from benchmarks.reward_vs_trl import DATA
 from preferences.cli import guarded
 from preferences.errors import RankloopError
-from trainer.batches import Example, shared_batches
+from preferences.intervals import Interval
+from trainer.batches import Batch, Example, shared_batches
 from trainer.elements import distinct
 from trainer.embedded import EMBEDDED
-from trainer.learning_curve import probe_accuracy
+from trainer.exits import find_stack
+from trainer.learning_curve import probe_scores
 from trainer.models import load_base
 from trainer.ranked import Ranked
+from trainer.reward_metrics import hit, pairs_of, shares_by_prompt
 from trainer.roles import BASE, Roles
 from trainer.scoring import Pooling, pooled
+from trainer.sharing import decoder_states
 
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
@@ -48,7 +56,9 @@ class Benchmark:
     """Linear probes on every layer."""
 
     json: Path | None = None
-    """Write everything measured to this file, anew after each dataset."""
+    """Write everything measured to this file, anew after each dataset; go on with what is there."""
+    markdown: bool = False
+    """Print what the file holds as Markdown, and measure nothing."""
     data: Path = DATA / "rankings"
     """The folder of the files."""
     datasets: tuple[str, ...] = tuple(FILES)
@@ -58,11 +68,13 @@ class Benchmark:
     sets: int = 400
     """Sets of a dataset at most, spread over its prompts."""
     heldout: float = 0.25
-    """Share of the prompts to judge by."""
+    """Share of the prompts that is left aside."""
     max_length: int = 768
     """Sets with a longer prompt and answer are left out."""
-    l2: float = 1.0
-    """Weight decay of the probe."""
+    folds: int = 5
+    """Parts of the prompts, each judged by the others."""
+    l2: tuple[float, ...] = (0.1, 1.0)
+    """Weight decays of the probe."""
     every: int = 3
     """Layers between two that are probed; the last one always is."""
     token_budget: int = 4096
@@ -72,47 +84,71 @@ class Benchmark:
 def main() -> None:
     """Measure, write, print."""
     config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    guarded(lambda: show(measure(config)))
+    guarded(lambda: print_markdown(read(config.json)) if config.markdown else show(measure(config)))
 
 
 def measure(config: Benchmark) -> dict[str, Any]:
-    """{"datasets": {name: {"last": {layer: accuracy}, "mean": ...}}}; layer 1 is the lowest."""
+    """{"datasets": {name: {"sets", "last": {layer: {l2: interval of the accuracy}}, "mean": ...}}}; layer 1 is the lowest."""
     unknown = [name for name in config.datasets if name not in FILES]
     if unknown:
         raise RankloopError(f"There is no dataset {unknown[0]!r}; give some of {', '.join(FILES)}.")
+    names = ("model", "sets", "heldout", "max_length", "folds", "l2", "every")
+    found = begun(config.json, {name: getattr(config, name) for name in names})
+    found.setdefault("datasets", {})
     roles = Roles(load_base(config.model, "none"))
-    found: dict[str, Any] = {"model": config.model, "sets": config.sets, "l2": config.l2, "datasets": {}}
     for name in config.datasets:
+        if name in found["datasets"]:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             store = stored(config.data / FILES[name], config.sets, config.heldout, Path(folder))
-            learned, held = decided(store, roles.base, config.max_length)
+            learned, _ = decided(store, roles.base, config.max_length)
             store.close()
-        found["datasets"][name] = probed(config, roles, learned, held)
-        if config.json:
-            config.json.write_text(json.dumps(found, indent=1) + "\n")
+        found["datasets"][name] = {"sets": len(learned), **probed(config, roles, learned)}
+        keep(config.json, found)
     return found
 
 
-def probed(config: Benchmark, roles: Roles, learned: Sequence[Ranked], held: Sequence[Ranked]) -> dict[str, Any]:
-    """Held-out accuracy by pooling and layer."""
-    examples, rows = distinct([*learned, *held])
+def probed(config: Benchmark, roles: Roles, ranked: Sequence[Ranked]) -> dict[str, Any]:
+    """Accuracy by pooling, layer, and weight decay."""
+    examples, rows = distinct(ranked)
     depth = len(roles.stack())
     layers = sorted({*range(config.every, depth + 1, config.every), depth})
     states = layer_states(config, roles, examples, layers)
-    own, theirs = rows[: len(learned)], rows[len(learned) :]
+    prompts = sorted({r.prompt for r in ranked})
+    random.Random(2).shuffle(prompts)
+    folds = [set(prompts[i :: config.folds]) for i in range(config.folds) if prompts[i :: config.folds]]
+
+    def one(pooling: Pooling, layer: int, l2: float) -> dict[str, Any]:
+        return crossed(states[pooling, layer], ranked, rows, folds, l2).as_dict()
+
     return {
-        pooling: {
-            layer: probe_accuracy(states[pooling, layer], learned, own, held, theirs, config.l2) for layer in layers
-        }
+        pooling: {str(layer): {f"{l2:g}": one(pooling, layer, l2) for l2 in config.l2} for layer in layers}
         for pooling in POOLINGS
     }
+
+
+def crossed(
+    states: Tensor, ranked: Sequence[Ranked], rows: Sequence[list[int]], folds: Sequence[set[str]], l2: float
+) -> Interval:
+    """Share of the pairs ordered rightly, those of each fold's prompts by a probe fitted to all others."""
+    hits: list[tuple[str, float]] = []
+    for fold in folds:
+        inside = [r.prompt in fold for r in ranked]
+        own, theirs = (
+            [(r, row) for r, row, held in zip(ranked, rows, inside, strict=True) if held == side]
+            for side in (False, True)
+        )
+        held = [r for r, _ in theirs]
+        scores = probe_scores(states, [r for r, _ in own], [row for _, row in own], [row for _, row in theirs], l2)
+        hits += [(held[pair.comparison].prompt, hit(pair.gap)) for pair in pairs_of(held, scores)]
+    return shares_by_prompt(hits)
 
 
 @torch.no_grad()
 def layer_states(
     config: Benchmark, roles: Roles, examples: Sequence[Example], layers: Sequence[int]
 ) -> dict[tuple[Pooling, int], Tensor]:
-    """(answers, hidden) pooled states after each of those layers."""
+    """(answers, hidden) pooled states after each of those layers and the last norm. Raises RankloopError."""
     parts: dict[tuple[Pooling, int], Tensor] = {
         (pooling, layer): torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
         for pooling in POOLINGS
@@ -122,13 +158,27 @@ def layer_states(
     with bar, roles.routed(BASE), watching(roles, layers) as said:
         for rows in shared_batches(examples, config.token_budget, roles.together):
             batch = roles.collate([examples[i] for i in rows])
-            roles.response_states(batch)
+            last = roles.response_states(batch)
+            before = dict(said)
             for layer in layers:
-                of_answers = said[layer][batch.rows[:, None], batch.positions]
+                of_answers = normed(roles, batch, before[layer])[batch.rows[:, None], batch.positions]
                 for pooling in POOLINGS:
                     parts[pooling, layer][rows] = pooled(of_answers, batch.lengths, pooling)
+            if not torch.allclose(of_answers, last, rtol=1e-3, atol=1e-3):
+                raise RankloopError(f"The layers of {config.model} cannot be read apart; give a Llama-like model.")
             bar.update(len(rows))
     return parts
+
+
+def normed(roles: Roles, batch: Batch, states: Tensor) -> Tensor:
+    """(rows, W, hidden): what the last norm makes of a layer's states, as in a model without layers."""
+    stack = roles.stack()
+    parent, name = find_stack(roles.base.model, stack)
+    setattr(parent, name, stack[:0])
+    try:
+        return decoder_states(roles.base.model.base_model, batch, embeddings=states)
+    finally:
+        setattr(parent, name, stack)
 
 
 @contextmanager
@@ -150,14 +200,33 @@ def watching(roles: Roles, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]
             handle.remove()
 
 
+def table(found: dict[str, Any], l2: str) -> tuple[list[str], list[list[str]]]:
+    """A row a layer, a column a dataset and pooling, and the means over the datasets."""
+    datasets = found["datasets"]
+    columns = [(name, pooling) for pooling in POOLINGS for name in datasets]
+    rows = []
+    for layer in datasets[columns[0][0]][columns[0][1]]:
+        values = {column: datasets[column[0]][column[1]][layer][l2]["value"] for column in columns}
+        means = [sum(values[name, pooling] for name in datasets) / len(datasets) for pooling in POOLINGS]
+        rows.append([layer, *(f"{v:.3f}" for v in values.values()), *(f"{v:.3f}" for v in means)])
+    header = ["layer", *(f"{name}, {pooling}" for name, pooling in columns), *(f"mean of all, {p}" for p in POOLINGS)]
+    return header, rows
+
+
+def print_markdown(found: dict[str, Any]) -> None:
+    """The tables as Markdown, one a weight decay."""
+    for l2 in found["settings"]["l2"]:
+        print(f"\nl2 {l2:g}:\n\n{markdown(*table(found, f'{l2:g}'))}")
+
+
 def show(found: dict[str, Any]) -> None:
-    """A table: a row a layer, a column a dataset and pooling."""
-    columns = [(name, pooling) for name in found["datasets"] for pooling in POOLINGS]
-    table = Table("layer", *(f"{name}, {pooling}" for name, pooling in columns), "mean of all", box=SIMPLE)
-    for layer in found["datasets"][columns[0][0]][columns[0][1]]:
-        values = [found["datasets"][name][pooling][layer] for name, pooling in columns]
-        table.add_row(str(layer), *(f"{v:.3f}" for v in values), f"{sum(values) / len(values):.3f}")
-    Console(width=160).print(table)
+    """The tables, one a weight decay."""
+    for l2 in found["settings"]["l2"]:
+        header, rows = table(found, f"{l2:g}")
+        drawn = Table(*header, box=SIMPLE, title=f"l2 {l2:g}")
+        for row in rows:
+            drawn.add_row(*row)
+        Console(width=180).print(drawn)
 
 
 if __name__ == "__main__":

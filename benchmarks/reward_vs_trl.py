@@ -4,9 +4,11 @@
 accuracy on held-out prompts over several seeds.
 
     python benchmarks/reward_vs_trl.py --json w.json
+    python benchmarks/reward_vs_trl.py --json w.json --markdown
 
 TRL gets all decided pairs of the rankings, ours the rankings; the token ids are the same. Both run alternately, each in a
 process of its own. TRL keeps its defaults (learning rate, gradient checkpointing) unless --trl-options says otherwise.
+With the same --json, a stopped call goes on at the run where it stopped.
 """
 
 import json
@@ -16,7 +18,7 @@ import random
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on th
 
 import tyro
 
+from benchmarks.parts import begun, keep, markdown, read
 from benchmarks.ppo_vs_trl import run_process
 from preferences.cli import guarded
 from preferences.errors import RankloopError
@@ -44,7 +47,9 @@ class Benchmark:
     """Reward training here against TRL's."""
 
     json: Path | None = None
-    """Write everything measured to this file, anew after each run."""
+    """Write everything measured to this file, anew after each run; go on with what is there."""
+    markdown: bool = False
+    """Print what the file holds as Markdown, and measure nothing."""
     file: Path = DATA / "rankings" / "finegrained_qa_k4.jsonl"
     """Rankings in the record format."""
     k: int = 4
@@ -76,11 +81,14 @@ class Benchmark:
 def main() -> None:
     """Measure, write, print."""
     config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    guarded(lambda: show(measure(config)))
+    guarded(lambda: print_markdown(read(config.json)) if config.markdown else show(measure(config)))
 
 
 def measure(config: Benchmark) -> dict[str, Any]:
     """All runs, in alternation; the document so far is written after each."""
+    apart = ("json", "markdown", "seeds", "file")
+    settings = {name: value for name, value in asdict(config).items() if name not in apart}
+    found = begun(config.json, {**settings, "file": config.file.name})
     model = str(embedded_model(cache_folder())) if config.model == EMBEDDED else config.model
     base = load_base(model, "none")
     train, held = divided(config, ranked_file(config.file, base, simulated=False))
@@ -92,9 +100,11 @@ def measure(config: Benchmark) -> dict[str, Any]:
     }  # fmt: skip
     del base
     options = {OURS: json.loads(config.our_options), TRL: json.loads(config.trl_options)}
-    runs: list[dict[str, Any]] = []
+    runs = found.get("runs", [])
     for seed in range(config.seeds):
         for side in (OURS, TRL):
+            if any((run["side"], run["seed"]) == (side, seed) for run in runs):
+                continue
             before = os.getloadavg()
             settings = common | {"seed": seed, "options": options[side]}
             said = run_process(Path(sys.executable), SCRIPTS[side], settings)
@@ -106,9 +116,8 @@ def measure(config: Benchmark) -> dict[str, Any]:
                 f"accuracy {value:.3f}",
                 file=sys.stderr,
             )
-            found = document(config, train, held, runs)
-            if config.json:
-                config.json.write_text(json.dumps(found, indent=1) + "\n")
+            found |= document(config, train, held, runs)
+            keep(config.json, found)
     return found
 
 
@@ -169,6 +178,18 @@ def document(
 def standard_error(values: Sequence[float]) -> float | None:
     """Of their mean; None of fewer than two."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def print_markdown(found: dict[str, Any]) -> None:
+    """A row a measure."""
+    errors = found["accuracy_standard_error"]
+    cells = [
+        ["pairs a second", *(f"{found['pairs_a_second'][side]:.2f}" for side in (OURS, TRL)), f"{found['speed_ratio']:.2f}"],
+        ["peak memory, MiB", *(f"{found['peak_rss_mb'][side]:.0f}" for side in (OURS, TRL)), f"{found['memory_ratio']:.2f}"],
+        ["accuracy", *(f"{found['accuracy'][side]:.3f} (s.e. {errors[side] or 0:.3f})" for side in (OURS, TRL)), ""],
+    ]  # fmt: skip
+    print(f"workload {json.dumps(found['workload'])}; longer wins {found['longer_wins']:.3f}:\n")
+    print(markdown(["", "ours", "TRL", "ours / TRL"], cells))
 
 
 def show(found: dict[str, Any]) -> None:

@@ -15,6 +15,9 @@ from transformers import AutoModelForSequenceClassification
 
 from trainer.adapters import checked_weights
 from trainer.batches import Example, pad
+from trainer.depth import with_layers
+from trainer.exits import find_stack, stack_of
+from trainer.models import Base
 
 LAST_NORM = {"gpt_neox": "final_layer_norm", "bloom": "ln_f", "opt": "decoder.final_layer_norm"}  # those with a bias
 
@@ -57,6 +60,14 @@ def as_classifier(model: Any, pad_id: int, head: Path, mean: float, std: float, 
         found.config.auto_map = {"AutoModelForSequenceClassification": f"{MODULE}.{CLASS}"}
     found.eval().save_pretrained(out)
     return found
+
+
+def shorten(base: Base, layers: int) -> None:
+    """Take the layers above so many off for good: what a reward model that reads a lower layer never runs."""
+    stack = stack_of(base)
+    parent, name = find_stack(base.model, stack)
+    setattr(parent, name, stack[:layers])
+    base.model.config = base.model.base_model.config = with_layers(base.model.config, layers)
 
 
 def lift(bias: Tensor, weight: Tensor, offset: float) -> None:

@@ -12,8 +12,9 @@ from peft import PeftModel
 from preferences.errors import RankloopError
 from preferences.run_files import CARD, WEIGHTS
 from trainer.adapters import WrongAdapter, checked_config, checked_weights
-from trainer.classifier import as_classifier, kept_scores
+from trainer.classifier import as_classifier, kept_scores, shorten
 from trainer.ensemble import FILE as ENSEMBLE
+from trainer.exits import checked_layer
 from trainer.models import Base, compute_dtype, load_base
 from trainer.recheck import FILE as RECHECK
 from trainer.recheck import read_recheck
@@ -113,7 +114,10 @@ def write_classifier(base: Base, adapter: Path, card: dict[str, Any], out: Path)
             f"{base.id} is an encoder-decoder, whose sequence classifiers read another state than rankloop's reward models; "
             "export the adapter without --merge."
         )
-    model = as_classifier(merged(base, adapter), base.pad_id, adapter / HEAD, card["mean"], card["std"], out)
+    model = merged(base, adapter)
+    if card.get("layer") is not None:
+        shorten(base, checked_layer(card["layer"], base))
+    model = as_classifier(model, base.pad_id, adapter / HEAD, card["mean"], card["std"], out)
     if not (adapter / RECHECK).is_file():
         return None
     kept = read_recheck(adapter / RECHECK)

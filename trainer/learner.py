@@ -50,9 +50,10 @@ class Learner:
     ) -> None:
         self.judges, self.value_head, self.rule, self.budget = judges, value_head, rule, budget
         self.roles: Roles = judges.roles
-        trunk = Trunk(self.roles, rule.top_layers) if rule.top_layers and rule.epochs > 1 else None
-        self.trunk = trunk if trunk and trunk.works else None  # for one epoch alone, nothing would be used again
         self.blocks = ["policy", *([judges.value] if judges.value else [])]
+        whole = not any(block in self.roles.exits for block in self.blocks)
+        trunk = Trunk(self.roles, rule.top_layers) if rule.top_layers and rule.epochs > 1 and whole else None
+        self.trunk = trunk if trunk and trunk.works else None  # for one epoch alone, nothing would be used again
         self.trained = {role: [p for p in self.roles.parameters(role) if p.requires_grad] for role in rates}
         self.parameters: list[nn.Parameter] = [p for found in self.trained.values() for p in found]
         groups = [{"params": found, "lr": rates[role]} for role, found in self.trained.items()]

@@ -66,10 +66,17 @@ def probe_accuracy(
     held_rows: Sequence[list[int]], l2: float,
 ) -> float:  # fmt: skip
     """On `held`, of a probe fitted to `part`."""
+    return accuracy(held, probe_scores(states, part, rows, held_rows, l2)).value
+
+
+def probe_scores(
+    states: Tensor, part: Sequence[Ranked], rows: Sequence[list[int]], held_rows: Sequence[list[int]], l2: float
+) -> list[list[float]]:
+    """The scores that a probe fitted to `part` gives to the answers in the held rows."""
     used = sorted({i for row in rows for i in row})
     place = {i: at for at, i in enumerate(used)}
     head = nn.Linear(states.shape[1], 1, device=states.device)
     fit_head(head, states[used], pair_tensors(part, [[place[i] for i in row] for row in rows], states.device), l2)
     with torch.no_grad():
         scores = head(states).squeeze(-1).tolist()
-    return accuracy(held, [[scores[i] for i in row] for row in held_rows]).value
+    return [[scores[i] for i in row] for row in held_rows]

@@ -71,6 +71,8 @@ class Reward(Stage):
     """Rank of the adapter."""
     pooling: Pooling = "last"
     """Which states the head reads: the one after the answer's last token, or the mean of those after each of its tokens."""
+    layer: int | None = None
+    """The layer whose states the head reads, counted from 1 at the bottom; default the last. Those above it are not run."""
     l2: float = 1.0
     """Weight decay of the head's warm start, a linear probe on standardised states."""
     centering: float = 0.01
@@ -100,6 +102,8 @@ class Reward(Stage):
         wrong = out_or_resume(self)
         if min(self.save_every, self.keep) < 1:
             wrong.append("save_every and keep must be at least 1")
+        if self.layer is not None and self.layer < 1:
+            wrong.append("layer must be at least 1")
         if self.epochs < 0 or self.batch < 1 or self.lr <= 0 or self.members < 1:
             wrong.append("epochs must be at least 0, batch and members at least 1 and lr above 0")
         if min(self.margin, self.all_bad, self.centering) < 0:
@@ -145,8 +149,8 @@ def reward(config: Reward, store: Store, base: Base, world: World = ALONE) -> di
         raise KeyboardInterrupt
     judged = random.Random(config.seed).sample(learned, min(config.normalise_on, len(learned)))
     card = {
-        "kind": "reward", "pooling": config.pooling, "data_hash": material.facts["data_hash"], "study": study.name,
-        "comparisons": len(learned), "loss": config.loss, "ties": config.ties,
+        "kind": "reward", "pooling": config.pooling, "layer": config.layer, "study": study.name,
+        "data_hash": material.facts["data_hash"], "comparisons": len(learned), "loss": config.loss, "ties": config.ties,
     }  # fmt: skip
     model, scores = assembled(config, trainers, judged, card)
     found, dealt = heldout_accuracy(model, material.held, config.passes)

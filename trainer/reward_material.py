@@ -10,6 +10,7 @@ from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.rounds import check_rankings
 from preferences.store import Store
+from trainer.exits import checked_layer
 from trainer.going_on import resumed
 from trainer.models import Base
 from trainer.ranked import Ranked, context_length, data_hash, fitting, load_ranked
@@ -48,13 +49,19 @@ def read(config: "Reward", store: Store, base: Base, run: Run) -> Material:
     going_on = config.resume is not None
     if going_on:
         config = resumed(config, "reward")
+    if config.layer is not None:
+        checked_layer(config.layer, base)
     study = open_study(store, config.study)
     if not going_on:
         check_rankings(store, study, config.include_simulated)
     ranked, notes = learnable(config, store, study, base)
     digest = data_hash(ranked)
     learned, validation = split_off(ranked, config.validation, config.seed)
-    held = [r for r in load_ranked(store, study, base, "heldout", config.include_simulated) if r.pairs]
+    judged_by, too_long = fitting(
+        load_ranked(store, study, base, "heldout", config.include_simulated), context_length(base)
+    )
+    notes += [f"On held-out prompts {too_long}"] if too_long else []
+    held = [r for r in judged_by if r.pairs]
     goes_on = run.goes_on(going_on, digest)
     if not goes_on:
         check_free(run.folder)

@@ -13,6 +13,8 @@ from preferences.summary import agreement
 from trainer.baseline import TextBaseline
 from trainer.calibration import brier, ece, fit_temperature, reliability
 from trainer.elements import distinct
+from trainer.ensemble import Ensemble
+from trainer.exits import leaving
 from trainer.learning_curve import learning_curve
 from trainer.ranked import Ranked
 from trainer.reward import Reward
@@ -33,7 +35,7 @@ from trainer.reward_metrics import (
 )
 from trainer.robustness import sensitivity
 from trainer.roles import Roles
-from trainer.scoring import Scorer
+from trainer.scoring import RewardModel, Scorer
 
 WORST = 20  # disagreements in the table
 CHECKED = 120  # answers of the robustness checks
@@ -216,7 +218,8 @@ def worst(ranked: Sequence[Ranked], pairs: Sequence[Pair], scores: Scores) -> li
 
 
 def samples(material: Material, store: Store, study: Study) -> Document:
-    """Scores of answers by the study's SFT (or base) policies, before and after normalisation; {} if there are none."""
+    """Scores of answers by the study's SFT (or base) policies, before and after normalisation, means over the members of an
+    ensemble; {} if there are none."""
     policies = [policy for policy in store.policies.all() if policy.kind in ("sft", "base")]
     prompts = {prompt.id: prompt for prompt in store.prompts.all(None, study.id)}
     answers = [
@@ -227,15 +230,28 @@ def samples(material: Material, store: Store, study: Study) -> Document:
     ][:SAMPLES]
     if not answers:
         return {}
-    after = material.model.score_responses(answers, [prompts[r.prompt] for r in answers], material.token_budget)
-    card = material.model.card
-    raw = [score * card["std"] + card["mean"] for score in after] if "mean" in card else []
-    return {"policies": [policy.name for policy in policies], "raw": raw, "normalised": after}
+    model = material.model
+    examples = model.examples_of(answers, [prompts[r.prompt] for r in answers])
+    after = np.array(model.each_all(examples, material.token_budget))
+    units = np.array([(one.mean, one.std) for one in members_of(model)])
+    before = after * units[:, 1:] + units[:, :1]
+    return {
+        "policies": [policy.name for policy in policies], "raw": before.mean(0).tolist(), "normalised": after.mean(0).tolist()
+    }  # fmt: skip
+
+
+def members_of(model: Scorer) -> Sequence[RewardModel]:
+    """One, or those of an ensemble, in the order of their scores."""
+    if isinstance(model, Ensemble):
+        return model.members
+    assert isinstance(model, RewardModel), "Nothing else scores."
+    return [model]
 
 
 def curve_of(material: Material, learned: Sequence[Ranked]) -> list[Document]:
     """The learning curve's points."""
     roles: Roles = material.model.roles
     options = material.options
-    points = learning_curve(roles, learned, material.held, options.pooling, options.l2, material.token_budget)
+    with leaving(roles.base, [options.layer], whole=False):
+        points = learning_curve(roles, learned, material.held, options.pooling, options.l2, material.token_budget)
     return [asdict(point) for point in points]

@@ -41,6 +41,7 @@ class RewardTrainer:
         self.seed = config.seed if seed is None else seed
         torch.manual_seed(self.seed)
         roles.add(role, lora_config(roles.base, config.rank, 2 * config.rank))
+        roles.read(role, config.layer)
         self.head = roles.add_head(role)
         self.objective = Objective(config.asked(), [*ranked, *validation], roles.base.device)
         self.elements = elements(ranked, config.passes // 2)

@@ -6,7 +6,7 @@ hooks behind after an exception, so each LoRA layer's forward is replaced here b
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from preferences.errors import RankloopError
 from preferences.run_files import CARD, WEIGHTS, holds_adapter
 from trainer.adapters import WrongAdapter, check_shapes, checked_config, checked_weights, read_json
 from trainer.batches import Batch, Example, collate, collate_pairs
+from trainer.exits import checked_layer, leaving, stack_of
 from trainer.lora import linear, routed_forward
 from trainer.models import Base
 from trainer.runs import whole_folder
@@ -40,6 +41,7 @@ class Roles:
         self.base, self.world = base, world
         self.peft: PeftModel | None = None
         self.heads: dict[str, nn.Linear] = {}
+        self.exits: dict[str, int] = {}  # roles that read a lower layer, and which
         self.route: tuple[str, ...] = (BASE,)
         self.shares = can_share(base)
 
@@ -54,20 +56,25 @@ class Roles:
         self._patch()
 
     def copy(self, source: str, target: str) -> None:
-        """A new role with the weights (and head, if any) of another one."""
+        """A new role with the weights (and head, if any) of another one, which reads the same layer."""
         assert self.peft is not None, f"There is no role {source!r} to copy."
         self.add(target, self.peft.peft_config[source])
         self._load_state(target, get_peft_model_state_dict(self.peft, adapter_name=source))
+        self.read(target, self.exits.get(source))
         if source in self.heads:
             self.add_head(target)
             self.heads[target].load_state_dict(self.heads[source].state_dict())
 
     def average(self, sources: Sequence[str], target: str) -> None:
-        """A new role whose change of each layer is the mean of the sources' (arXiv 2401.12187); its rank is their sum."""
+        """A new role whose change of each layer is the mean of the sources' (arXiv 2401.12187); its rank is their sum.
+
+        It reads the layer that they all read.
+        """
         assert self.peft is not None, "There are no roles to average."
         share = [1 / len(sources)] * len(sources)
         self.peft.base_model.add_weighted_adapter(list(sources), share, target, combination_type="cat")
         self._patch()
+        self.read(target, self.exits.get(sources[0]))
 
     def add_head(self, role: str) -> nn.Linear:
         """A scalar fp32 head on the role's states, all zero."""
@@ -143,6 +150,15 @@ class Roles:
             for layer in self.stack()[:-top_layers]:
                 layer.requires_grad_(False)
 
+    def read(self, role: str, layer: int | None) -> None:
+        """Have a role's states be those of a layer, counted from 1 at the bottom, behind the last norm; None for the last.
+
+        Raises RankloopError if there is no such layer.
+        """
+        self.exits.pop(role, None)
+        if layer is not None and checked_layer(layer, self.base) < len(self.stack()):
+            self.exits[role] = layer
+
     # -- running -----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -153,9 +169,14 @@ class Roles:
         """
         unknown = set(roles) - self.names - {BASE}
         assert not unknown, f"There is no role {sorted(unknown)[0]!r}; without this its rows would run the plain base."
+        assert not set(self.route) & set(self.exits), "Roles that read a lower layer have no other pass within theirs."
         before, self.route = self.route, roles
         try:
-            yield
+            with ExitStack() as within:
+                if any(role in self.exits for role in roles):  # a base in parts is put together layer by layer, by all
+                    layers = [self.exits.get(role) for role in roles]
+                    within.enter_context(leaving(self.base, layers, whole=self.world.sharded))
+                yield
         finally:
             self.route = before
 
@@ -228,10 +249,9 @@ class Roles:
         """Width of the states."""
         return int(self.base.model.get_output_embeddings().in_features)
 
-    def stack(self) -> Any:
+    def stack(self) -> nn.ModuleList:
         """The decoder's layers, from the embeddings to the head."""
-        stacks = [module for module in self.base.model.modules() if isinstance(module, nn.ModuleList)]
-        return max(reversed(stacks), key=lambda stack: (len(stack), sum(1 for _ in stack.parameters())))
+        return stack_of(self.base)
 
     def _layers(self) -> Iterator[Any]:
         return (module for module in self.base.model.modules() if isinstance(module, LoraLayer))

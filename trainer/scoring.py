@@ -87,11 +87,12 @@ class Scorer(ABC):
         self, responses: Sequence[Response], prompts: Sequence[Prompt], token_budget: int
     ) -> list[float]:
         """Normalised scores of stored responses to those prompts."""
+        return self.score_all(self.examples_of(responses, prompts), token_budget)
+
+    def examples_of(self, responses: Sequence[Response], prompts: Sequence[Prompt]) -> list[Example]:
+        """Stored responses to those prompts as token ids."""
         ids = {prompt.id: self.roles.base.prompt_ids(prompt.messages) for prompt in prompts}
-        examples = [
-            response_example(self.roles.base, ids[r.prompt], r.text, r.finish_reason == "stop") for r in responses
-        ]
-        return self.score_all(examples, token_budget)
+        return [response_example(self.roles.base, ids[r.prompt], r.text, r.finish_reason == "stop") for r in responses]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,11 @@ class RewardModel(Scorer):
 
     @staticmethod
     def load(roles: Roles, role: str, folder: Path) -> "RewardModel":
-        """The reward model of a run's 'adapter' folder. Raises WrongAdapter."""
+        """The reward model of a run's 'adapter' folder. Raises WrongAdapter, RankloopError."""
         card = roles.load(role, folder)
         if role not in roles.heads or "mean" not in card or "std" not in card:
             raise WrongAdapter(f"{folder} has no score head ({HEAD}); give the 'adapter' folder of a reward run.")
+        roles.read(role, card.get("layer"))
         return RewardModel(roles, role, card["mean"], card["std"], card)
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.batches import Batch, Example, rows_of, widths
+from trainer.exits import find_stack
 from trainer.roles import Roles
 from trainer.sharing import decoder_states
 
@@ -26,7 +27,7 @@ class Trunk:
     """States (tokens, hidden) at the entrance of the top layers, by role and by the examples that share a row.
 
     Only for models whose top layers run on given states as if these were embeddings; `works` says whether this one's do,
-    found by a trial. The roles' adapters below must not change while anything is kept.
+    found by a trial. No role may read a lower layer than these, and no adapter below may change while anything is kept.
     """
 
     def __init__(self, roles: Roles, top_layers: int) -> None:
@@ -98,10 +99,3 @@ class Trunk:
         except (TypeError, ValueError, RuntimeError, KeyError, AttributeError):
             return False
         return bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())))
-
-
-def find_stack(model: nn.Module, stack: Any) -> tuple[nn.Module, str]:
-    """The module that holds the stack of layers, and under which name."""
-    return next(
-        (module, name) for module in model.modules() for name, child in module.named_children() if child is stack
-    )

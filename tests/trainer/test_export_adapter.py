@@ -50,10 +50,13 @@ def policy(folder: Path, out: Path, quantization: str = "none") -> Roles:
     return roles
 
 
-def reward_model(folder: Path, out: Path, pooling: str = "last", quantization: str = "none") -> RewardModel:
+def reward_model(
+    folder: Path, out: Path, pooling: str = "last", quantization: str = "none", layer: int | None = None
+) -> RewardModel:
     """A reward model with random weights, saved with the answers that it is known by."""
     roles = with_adapters(load_base(str(folder), quantization), "reward", heads=["reward"])  # type: ignore[arg-type]
-    card = {"kind": "reward", "mean": 0.7, "std": 1.9, "pooling": pooling}
+    roles.read("reward", layer)
+    card = {"kind": "reward", "mean": 0.7, "std": 1.9, "pooling": pooling, "layer": layer}
     roles.save("reward", out, card)
     model = RewardModel(roles, "reward", 0.7, 1.9, card)
     document = {
@@ -141,15 +144,21 @@ def test_a_merged_encoder_decoder_is_the_adapted_one(t5_folder: Path, tmp_path: 
     )
 
 
+@pytest.mark.parametrize("layer", [None, 1])
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])
 def test_a_reward_model_is_a_sequence_classifier_with_equal_scores(
-    family: str, llama_folder: Path, neox_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    family: str, layer: int | None, llama_folder: Path, neox_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """One that reads a lower layer is a model with no more layers."""
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = llama_folder if family == "llama" else neox_folder
-    model = reward_model(folder, tmp_path / "adapter")
+    model = reward_model(folder, tmp_path / "adapter", layer=layer)
     found = export(Export(adapter=tmp_path / "adapter", out=tmp_path / "out", merge=True, dtype="float32"))
     assert found["scores_off"] < 1e-4
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"] == (layer or 2)
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert any("layers.1." in name for name in weights) == (layer is None)
     expected, pad_id = model.score_all(EXAMPLES, 100), model.roles.base.pad_id
     own = {"trust_remote_code": True} if family == "llama" else {}
     assert classified(tmp_path / "out", pad_id, **own) == pytest.approx(expected, abs=1e-4)

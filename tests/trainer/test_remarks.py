@@ -93,6 +93,18 @@ def test_answers_longer_than_the_context(store: Store, study: Study, config: dic
         reward(Reward(**{**config, "out": config["out"].with_name("b")}, max_length=3), store, base)
 
 
+@pytest.mark.usefixtures("people")
+def test_held_out_answers_longer_than_the_context(
+    store: Store, study: Study, config: dict[str, Any], base: Base
+) -> None:
+    """They are not judged by: a model with learned positions could not even read them."""
+    for prompt, long in zip(add_prompts(store, study, 2, "heldout"), ("word " * 900, "One."), strict=True):
+        rank(store, add_comparison(store, study, prompt, [long, "Two."]), [[1], [0]])
+    found = notes(store, base, config)
+    assert any(one.startswith("On held-out prompts 1 of 2 comparisons are left out") for one in found)
+    assert state(config["out"])["heldout_accuracy"]["n"] == 1
+
+
 def test_no_pairs_after_ties(store: Store, study: Study, config: dict[str, Any], base: Base) -> None:
     prompts = add_prompts(store, study, 3)
     for index, prompt in enumerate(prompts):

@@ -12,17 +12,20 @@ from PIL import Image
 from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
-from tests.trainer.fill import add_comparison, add_policy, annotator, rank, save_adapter
+from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, rank, save_adapter
+from tests.trainer.make import with_adapters
 from tests.trainer.test_main import call
 from tests.trainer.test_reward import fill, texts
 from trainer.batches import Example
+from trainer.ensemble import Ensemble
 from trainer.evaluate import EvaluateReward, evaluate_reward
 from trainer.models import Base, load_base
 from trainer.ranked import Ranked
 from trainer.report import Report, report
 from trainer.report_html import options, warnings, worst
 from trainer.reward import Reward, reward
-from trainer.reward_report import better_by, length_slope
+from trainer.reward_report import Material, better_by, length_slope, samples
+from trainer.scoring import RewardModel
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 EVIL = "<script>alert(1)</script> & $x_1$."
@@ -77,6 +80,23 @@ def test_a_whole_report(run: Path, store: Store, llama_folder: Path) -> None:
     assert "<script" not in text and not re.search(r"(src|href)='(?!data:)", text) and "http" not in text
     for warning in result["warnings"]:
         assert warning.split("'")[0] in page
+
+
+def test_samples_of_an_ensemble_are_the_members_means(
+    store: Store, study: Study, base: Base, llama_folder: Path, tmp_path: Path
+) -> None:
+    (prompt,) = add_prompts(store, study, 1)
+    add_policy(store, study, base, save_adapter(llama_folder, tmp_path / "sft"), "sft")
+    comparison = add_comparison(store, study, prompt, texts(5), policy="sft")
+    roles = with_adapters(base, "reward-0", "reward-1", heads=["reward-0", "reward-1"])
+    members = tuple(RewardModel(roles, f"reward-{i}", 0.5 * i, 1.0 + i, {}) for i in range(2))
+    options = Reward(db=store.path, out=tmp_path / "out")
+    found = samples(Material(Ensemble(roles, members, {}), [], [], options, 4096), store, study)
+    answers = list(store.responses.get_many(comparison.items).values())
+    each = np.array([member.score_responses(answers, [prompt], 4096) for member in members])
+    assert sorted(found["normalised"]) == pytest.approx(sorted(each.mean(0)), abs=1e-4)
+    raw = (each[0] * 1.0 + 0.0 + each[1] * 2.0 + 0.5) / 2
+    assert sorted(found["raw"]) == pytest.approx(sorted(raw), abs=1e-4)
 
 
 def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
