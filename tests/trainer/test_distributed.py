@@ -13,6 +13,7 @@ from preferences.records import Study
 from preferences.store import Store
 from tests.conftest import ROOT
 from tests.trainer.fill import (
+    QUESTIONS,
     add_comparison,
     add_policy,
     add_prompts,
@@ -42,6 +43,23 @@ def reward(prompts, responses):
         os.kill(os.getpid(), signal.SIGKILL)
     return [text.count("e") / (len(text) + 1) for text in responses]
 '''
+
+# Each process adds a line for every prefix that it reads with gradients: how long it is.
+PREFIXED = """
+import os
+from trainer.roles import Roles
+plain = Roles.read_prefix
+def read_prefix(self, ids):
+    made = plain(self, ids)
+    if any(x.requires_grad for x in made.tensors):
+        with open(f"{os.environ['PREFIXES']}.{os.environ.get('RANK', '0')}", "a") as file:
+            print(made.length, file=file)
+    return made
+Roles.read_prefix = read_prefix
+def reward(prompts, responses):
+    return [text.count("e") / (len(text) + 1) for text in responses]
+"""
+SYSTEM = "You answer in one short and friendly sentence, and never in two of them. " * 6
 
 Prepared = dict[str, Any]
 
@@ -104,6 +122,30 @@ def test_two_processes_make_the_ppo_run_of_one_with_options(
     assert_same_run(one, two)
     if "stop_kl" in more:
         assert min(line["updates"] for line in logged(one)) < 4, "Nothing was stopped early."
+
+
+@pytest.mark.distributed
+def test_the_beginning_of_all_prompts_is_read_once_in_each_process(
+    store: Store, study: Study, prepared: Prepared, tmp_path: Path
+) -> None:
+    """With gradients in every update, of several micro-batches a process; each sums up what is its own of them."""
+    questions = [[{"role": "system", "content": SYSTEM}, *messages] for messages in QUESTIONS[:8]]
+    long = store.studies.create("long", k=4, plan=study.plan)
+    prompts = store.prompts.add([{"messages": messages} for messages in questions], heldout=0.0)
+    store.studies.add_prompts(long, prompts)
+    store.studies.set_sampling_policies(long, [store.policies.get("sft")])
+    (file := tmp_path / "prefixed.py").write_text(PREFIXED)
+    options = {
+        **prepared, "study": "long", "functions": (f"{file}:reward",), "episodes": 12, "samples": 2,
+        "token_budget": 400, "sample_budget": 4096,
+    }  # fmt: skip
+    for processes in (1, 2):
+        out = tmp_path / f"run-{processes}"
+        succeeded(processes, "ppo", {**options, "out": out}, PREFIXES=str(tmp_path / f"prefixes-{processes}"))
+    assert_same_run(tmp_path / "run-1", tmp_path / "run-2")
+    read = [(tmp_path / f"prefixes-{name}").read_text().split() for name in ("1.0", "2.0", "2.1")]
+    updates = options["iterations"] * options["epochs"] * options["minibatches"]
+    assert read == [[read[0][0]] * updates] * 3 and int(read[0][0]) > 100
 
 
 @pytest.mark.distributed
