@@ -10,8 +10,8 @@ from preferences.records import Policy, Study
 from preferences.store import Store
 
 COLUMNS = [
-    "Policy", "Wins", "95% interval", "At equal length", "Decision", "However often one looks", "Labels to go", "Prompts",
-    "Labels",
+    "Policy", "Wins", "95% interval", "At equal length", "Decision", "However often one looks", "Labels to go, looking once",
+    "Prompts", "Labels",
 ]  # fmt: skip
 
 

@@ -32,7 +32,7 @@ SHOWN = (
     "training-ppo-2", "training-ppo", "training-ppo-1", "training-answers", "lineage", "administration",
     "board-six-phone-light", "training-ppo-2-desktop-dark", "training-ppo-2-phone-light", "lineage-phone-dark",
 )  # fmt: skip
-WIDTH, COLOURS = 900, 48  # of the pictures in docs/
+WIDTH, COLOURS = 900, 256  # of the pictures in docs/
 GUIDE = """# How to rank
 
 Read the prompt twice, then **every** answer to its end.

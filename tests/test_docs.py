@@ -1,4 +1,4 @@
-"""What the documents promise is there: every test that docs/compare.md names exists."""
+"""What the documents promise is there: every test that docs/compare.md names exists, and every picture."""
 
 import re
 
@@ -36,3 +36,12 @@ def test_every_promise_of_the_threat_model_is_linked_to_a_test_that_runs_as_a_se
         assert found, f"{path} has no {name}"
         of_module = re.search(r"^pytestmark = .*mark\.(security|durability)", test, re.MULTILINE)
         assert of_module or re.search(r"mark\.(security|durability)", head.rpartition("\n\n\n")[2]), name
+
+
+def test_the_documents_show_every_picture_that_is_there_and_no_other() -> None:
+    shown = {
+        (path.parent / link).resolve()
+        for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        for link in re.findall(r"!\[[^\]]+\]\(([^)\s]+\.png)\)", path.read_text(encoding="utf-8"))
+    }
+    assert shown == {path.resolve() for path in (ROOT / "docs" / "images").rglob("*.png")}

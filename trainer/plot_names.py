@@ -37,7 +37,7 @@ def write_names(axes: Axes, points: Sequence[Named], colour: str) -> None:
         taken.append(Bbox.from_extents(x - 1, ends[0], x + 1, ends[1]))
     for one, (x, y) in zip(points, at, strict=True):
         width = 0.65 * SIZE * len(one.text)
-        sides, levels = (REACH + 1, -REACH - 1 - width), (2.0, -SIZE - 2.0, REACH + 4.0, -SIZE - REACH - 4.0)
+        sides, levels = (REACH + 2, -REACH - 2 - width), (2.0, -SIZE - 2.0, REACH + 4.0, -SIZE - REACH - 4.0)
         places = [(left, low) for left in sides for low in levels]
         boxes = [Bbox.from_bounds(x + left, y + low, width, SIZE) for left, low in places]
         best = min(range(len(places)), key=lambda i: sum(boxes[i].overlaps(other) for other in taken))

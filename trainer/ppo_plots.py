@@ -17,8 +17,9 @@ PHASES = {"seconds/generate": "generate", "seconds/score": "score", "seconds/tra
 SHADES = (OURS, "#6fa3d8", WARM)
 RUNS = (OURS, WARM, "#3b8f5a", "#8a5fb0", OTHER, "#b8860b")
 CURVES = {
-    "objective/scores": "score (training prompts)", "objective/kl": "KL, nats an answer", "val/response_length": "tokens",
-    "val/eos_rate": "ends itself", "policy/entropy_avg": "entropy, nats a token", "val/distinct_2": "distinct-2",
+    "objective/scores": "score (training prompts)", "objective/kl": "KL, nats an answer",
+    "val/response_length": "tokens an answer", "val/eos_rate": "ends itself",
+    "policy/entropy_avg": "entropy, nats a token", "val/distinct_2": "distinct-2",
 }  # fmt: skip
 
 
@@ -155,7 +156,7 @@ def diversity(document: Document) -> Figure:
     left.set_ylabel("different among all runs of n tokens")
     left.legend(frameon=False, fontsize=9)
     right.plot(x, [point["entropy"] for point in points], "o-", color=OURS)
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.1 * max(point["entropy"] for point in points))
     right.set_ylabel("entropy, nats a token")
     for axes in (left, right):
         axes.set_xlabel("iteration")
@@ -183,6 +184,7 @@ def trainings(runs: dict[str, Document]) -> Figure | None:
         axes.set_title(title, loc="left", fontsize=9, color=INK)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supxlabel("iteration", fontsize=10)
     if len(runs) > 1:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -214,7 +216,7 @@ def costs(runs: dict[str, Document]) -> Figure | None:
     left.set_yticks(range(len(runs)), names)
     right.set_yticks(range(len(runs)), [""] * len(runs))
     left.set_xlabel("mean seconds of an iteration")
-    right.set_xlabel("peak memory")
+    right.set_xlabel("peak memory, MB")
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.18)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 Document = dict[str, Any]
 
@@ -64,6 +65,7 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, Document, str]], level: floa
             ha="center",
             fontsize=8,
             color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows][::-1])
     axes.set_ylim(-0.6, len(rows) - 0.3)
@@ -116,7 +118,9 @@ def reliability(document: Document) -> Figure:
     axes.set_ylabel("how often the rankings agree")
     axes.set_xlim(0.48, 1.02)
     axes.set_ylim(-0.02, 1.05)
-    axes.legend(frameon=False, fontsize=9, loc="lower right", scatterpoints=1)
+    legend = axes.legend(frameon=False, fontsize=9, loc="lower right", scatterpoints=1)
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])  # type: ignore[union-attr]
     return figure
 
 
@@ -130,11 +134,13 @@ def scores(document: Document) -> Figure:
     left.hist(document["chosen"], bins, color=OURS, alpha=0.55, label="preferred")
     left.set_xlabel("normalised score")
     left.set_ylabel("answers of held-out pairs")
-    left.legend(frameon=False, fontsize=9)
+    left.legend(frameon=False, fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     right.hist(document["gaps"], 30, color=OURS, alpha=0.8)
     right.axvline(0, color=INK, linewidth=1)
     right.set_xlabel("preferred less other")
     right.set_ylabel("held-out pairs")
+    for axes in (left, right):
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 
@@ -149,13 +155,14 @@ def length(document: Document) -> Figure:
     middle = np.log2(x).mean()
     axes.plot(line, y.mean() + found["slope"] * y.std() * (np.log2(line) - middle), color=WARM, linewidth=2)
     axes.set_title(
-        f"{found['slope']:+.2f} sd for a doubling within a prompt, R² {found['r2']:.2f}",
+        f"{found['slope']:+.2f} sd for a doubling within a prompt, R² {found['r2']:.2f}".replace("-", "−"),
         loc="left",
         fontsize=10,
         color=INK,
     )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("characters of the answer")
     axes.set_ylabel("normalised score")
     return figure
@@ -170,8 +177,8 @@ def curve(document: Document) -> Figure | None:
     x = [point["comparisons"] for point in points]
     axes.fill_between(x, [p["low"] for p in points], [p["high"] for p in points], color=OURS, alpha=0.15, linewidth=0)
     axes.plot(x, [p["mean"] for p in points], "o-", color=OURS, label="probe on the base (mean and range of draws)")
-    whole = document["counts"]["training comparisons"]
-    axes.plot([whole], [document["accuracy"]["value"]], "D", color=WARM, markersize=7, label="the reward model")
+    learned = document.get("learned", document["counts"]["training comparisons"])
+    axes.plot([learned], [document["accuracy"]["value"]], "D", color=WARM, markersize=7, label="the reward model")
     longer = document["baselines"]["longer wins"]["accuracy"]["value"]
     axes.axhline(longer, color=OTHER, linestyle=":", linewidth=1.2, label="longer wins")
     axes.set_xscale("log", base=2)
@@ -228,8 +235,11 @@ def samples(document: Document) -> Figure | None:
     for axes, name in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         values = np.array(found[name])
         dressed(axes).hist(values, 30, color=OURS if name == "normalised" else OTHER, alpha=0.8)
-        axes.set_title(f"{name}: mean {values.mean():.2f}, sd {values.std():.2f}", loc="left", fontsize=10, color=INK)
+        title = f"{name}: mean {values.mean():.2f}, sd {values.std():.2f}".replace("-", "−")
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
         axes.set_xlabel("score")
+        axes.set_ylabel("answers")
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 

@@ -13,7 +13,7 @@ from preferences.blind import blind
 from preferences.errors import RankloopError
 from preferences.store import Store
 
-WIDTHS = ["160px", "90px", "150px", "220px", "110px", "190px", "240px", "90px", "90px"]
+WIDTHS = ["150px", "80px", "140px", "190px", "90px", "150px", "180px", "90px", "80px"]
 EXPLAINED = (
     "Of rankings of held-out prompts in which answers of both stood beside each other, without their names. **Wins**: the "
     "mean over prompts, a tie counting one half, equal texts included. The **95% interval** is for whoever looks once. Who "
@@ -26,7 +26,7 @@ class Reports(Drawn):
     """reports.js writes a link for each run that has a report into it."""
 
     def __init__(self) -> None:
-        looks = ".reports a { display: inline-block; padding: 12px 12px 12px 0; }"
+        looks = ".reports a { display: inline-block; padding: 12px 12px 12px 0; text-decoration: underline; }"
         super().__init__('<div class="reports"></div>', looks, static(*BASE_SCRIPTS, "reports.js"))
 
 

@@ -34,7 +34,7 @@ class Downloads(Drawn):
     """study.js writes a line of links for each study into it."""
 
     def __init__(self) -> None:
-        looks = ".downloads a { display: inline-block; padding: 12px 12px 12px 0; }"
+        looks = ".downloads a { display: inline-block; padding: 12px 12px 12px 0; text-decoration: underline; }"
         super().__init__('<div class="downloads"></div>', looks, static(*BASE_SCRIPTS, "study.js"))
 
 

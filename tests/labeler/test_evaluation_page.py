@@ -36,7 +36,7 @@ def test_what_the_tab_shows(store: Store, study: Study, owner: Any) -> None:
     (row,) = table.value["data"]
     cells = dict(zip(COLUMNS, row, strict=True))
     assert (cells["Policy"], cells["Wins"], cells["Decision"]) == (PPO, "0.700", "better")
-    assert (cells["Prompts"], cells["Labels"], cells["Labels to go"]) == ("40", "120", "none")
+    assert (cells["Prompts"], cells["Labels"], cells["Labels to go, looking once"]) == ("40", "120", "none")
     low, high = map(float, cells["However often one looks"].split(" to "))
     tight = [float(end) for end in cells["95% interval"].split(" to ")]
     assert 0.5 < low < tight[0] and tight[1] < high

@@ -180,7 +180,11 @@ def test_checkpoints_and_what_people_wrote_are_chosen_for_a_blind_evaluation(
     owner.get_by_label("human", exact=True).fill("data/demonstrations.jsonl")
     several.get_by_label("mixed-sft (sft)", exact=True).uncheck()
     owner.reload()
-    expect(several.get_by_label("mixed@8 (ppo)")).to_be_checked()  # what was chosen is kept
+    ticked = several.get_by_label("mixed@8 (ppo)")
+    expect(ticked).to_be_checked()  # what was chosen is kept
+    assert (
+        ticked.evaluate("node => getComputedStyle(node).appearance") == "auto"
+    )  # Gradio's looks hide whether it is ticked
     owner.get_by_role("button", name="Launch").click()
     expect(owner.locator(".tr-said")).to_have_text("Blind evaluation is in the queue.")
     (job,) = (job for job in store.jobs.all() if job.kind == "evaluate")

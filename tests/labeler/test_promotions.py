@@ -70,7 +70,7 @@ def test_how_a_policy_fares_blind_stands_beside_its_promotion(
     won = asked("pid-secret-ppo")
     assert won["said"].startswith("policy-secret-ppo is better than policy-secret-sft: decided after ")
     facts = dict(won["facts"])
-    assert (facts["Wins"], facts["Decision"], facts["Prompts"], facts["Labels to go"]) == (
+    assert (facts["Wins"], facts["Decision"], facts["Prompts"], facts["Labels to go, looking once"]) == (
         "0.700",
         "better",
         "40",
