@@ -119,7 +119,7 @@ def ceiling(agreement: Statistic) -> Statistic:
     Each label is taken to be right with the same chance q, independently: p = q^2 + (1 - q)^2, so q = (1 + sqrt(2p - 1)) / 2.
     """
     if "undefined" in agreement:
-        return undefined(f"the agreement is: {agreement['undefined']}")
+        return undefined(agreement["undefined"])
     if agreement["value"] < 0.5:
         return undefined("annotators agree less often than by chance, which no chance of being right explains")
     bound = {name: (1 + max(0.0, 2 * agreement[name] - 1) ** 0.5) / 2 for name in ("value", "low", "high")}

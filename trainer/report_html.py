@@ -13,14 +13,16 @@ STYLE = """
   :root { --ink: #e4e7eb; --soft: #a3adb8; --line: #3a444f; --page: #14181d; --warn: #3a2a1c; }
 }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto; padding: 1rem;
-  max-width: 58rem; }
+  max-width: 64rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-top: 1px solid var(--line); padding-top: 1rem; }
 p.note { color: var(--soft); }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.text { min-width: 14rem; max-width: 22rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
+td.words { text-align: right; overflow-wrap: anywhere; }
+td.text { min-width: 12rem; max-width: 22rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .warning { background: var(--warn); border-left: 4px solid #c2571a; padding: .5rem .8rem; margin: .5rem 0; }
 """
 LONGEST = 500  # characters of a text in a table
@@ -84,14 +86,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def looks_numeric(cell: Any) -> bool:
-    """Whether it is a text made by `interval` or `percent`."""
-    return isinstance(cell, str) and cell[:1] in "0123456789+-−" and len(cell) < 24
+    """Whether it is a text made by `interval` or `percent`, and no id that begins with a digit."""
+    return (
+        isinstance(cell, str)
+        and cell[:1] in "0123456789+-−"
+        and len(cell) < 24
+        and (cell.isdigit() or not cell.isalnum())
+    )
 
 
 def cell_of(cell: Any, kind: str) -> str:
-    """One cell, escaped."""
+    """One cell, escaped. Words in a column of numbers may wrap."""
     text = f"{cell:.3f}" if isinstance(cell, float) else str(cell)
-    name = kind or ("text" if len(text) > 40 else "")
+    name = "words" if kind and text and not looks_numeric(text) else kind or ("text" if len(text) > 40 else "")
     shown = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return f"<td class='{name}'>{escape(shown)}</td>"
 
@@ -127,8 +134,10 @@ def against(document: Document) -> str:
     ]
     rows.append(("human ceiling", interval(document["ceiling"]), ""))
     order = document["order"]
+    known = order["kendall_tau"].get("value") is not None
+    tau = interval(order["kendall_tau"]) if known else "takes comparisons of three answers"
     return table(("", "accuracy [95%]", "the model is better by [95%, paired]"), rows) + note(
-        f"Kendall's tau {interval(order['kendall_tau'])}; the best-scored answer is in a ranking's best tier in "
+        f"Kendall's tau {tau}; the best-scored answer is in a ranking's best tier in "
         f"{interval(order['top_1'])}. The ceiling is what a model that is always right could reach on single labels, as far "
         "as annotators agree with each other."
     )
@@ -182,7 +191,15 @@ def worst(document: Document) -> str:
         )
         for one in document["worst"]
     ]  # fmt: skip
-    head = ("prompt", "preferred", "the model's choice", "score", "score", "votes", "comparison")
+    head = (
+        "prompt",
+        "preferred",
+        "the model's choice",
+        "score of the preferred",
+        "of its choice",
+        "votes",
+        "comparison",
+    )
     return table(head, rows)
 
 

@@ -22,7 +22,7 @@ from trainer.evaluate import EvaluateReward, evaluate_reward
 from trainer.models import Base, load_base
 from trainer.ranked import Ranked
 from trainer.report import Report, report
-from trainer.report_html import options, warnings, worst
+from trainer.report_html import options, table, warnings, worst
 from trainer.reward import Reward, reward
 from trainer.reward_report import Material, better_by, length_slope, samples
 from trainer.scoring import RewardModel
@@ -120,6 +120,12 @@ def test_texts_are_escaped() -> None:
     made = worst(document) + options(document) + warnings(document)
     assert made.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; $x_1$.") == 4 and "<script" not in made
     assert "b" * 499 + "…" in made and "b" * 500 not in made
+
+
+def test_numbers_stand_to_the_right_and_words_among_them_wrap() -> None:
+    made = table(("what", "value", "id"), [("n", "0.5 [0.4, 0.6]", "1ea60f"), ("m", "nobody knows why", "2b")])
+    assert "<td class='number'>0.5 [0.4, 0.6]</td>" in made and "<td class='words'>nobody knows why</td>" in made
+    assert "<td class=''>1ea60f</td>" in made and made.count("<th class='number'>") == 1
 
 
 def test_what_cannot_be_reported(store: Store, study: Study, base: Base, llama_folder: Path, tmp_path: Path) -> None:
