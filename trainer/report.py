@@ -154,6 +154,7 @@ def reward_report(config: Report, run: Run) -> dict[str, Any]:
         base = load_base(document["base"]["base"], document["base"]["quantization"])
         material = material_of(config, options, store, base)
         found = document_of(material, store, open_study(store, options.study), config.robustness, config.curve)
+    found |= {"learned": document.get("comparisons", found["counts"]["training comparisons"])}
     found |= about(run, document) | {"warnings": warnings_of(found)}
     pictures = report_plots.pictures(found)
     robust = [check["warning"] for check in found["robustness"] if check["warning"]]
@@ -211,6 +212,12 @@ def about(run: Run, document: dict[str, Any]) -> Document:
 def warnings_of(found: Document) -> list[str]:
     """What the numbers say against a reward model."""
     warned = []
+    learned, there = found["learned"], found["counts"]["training comparisons"]
+    if learned < there:
+        warned.append(
+            f"It learned from {learned} training comparisons, and there are {there} now, from which its baselines and the "
+            "learning curve are made; train it again."
+        )
     for name, other in found["baselines"].items():
         low = other["better_by"]["low"]
         if low is not None and low <= 0:

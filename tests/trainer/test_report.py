@@ -59,6 +59,8 @@ def test_a_whole_report(run: Path, store: Store, llama_folder: Path) -> None:
     assert numbers["order"]["kendall_tau"] == pytest.approx(again["kendall_tau"])
     assert set(numbers["groups"]) >= {"strength", "ranks between", "answers (K)", "source", "language", "annotator"}
     assert numbers["counts"]["validation comparisons"] == 5
+    assert numbers["learned"] == numbers["counts"]["training comparisons"] == 45
+    assert not [said for said in numbers["warnings"] if said.startswith("It learned")]
     assert "validation prompts" in numbers["calibration"]["fitted"]
     assert [point["comparisons"] for point in numbers["curve"]] == sorted(p["comparisons"] for p in numbers["curve"])
     assert len(numbers["robustness"]) == 7 and len(numbers["worst"]) > 0
@@ -99,7 +101,12 @@ def test_samples_of_an_ensemble_are_the_members_means(
     assert sorted(found["raw"]) == pytest.approx(sorted(raw), abs=1e-4)
 
 
-def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_from_the_command_line(
+    run: Path, store: Store, study: Study, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of a run since which more was ranked, without what takes long."""
+    for prompt in store.prompts.all("train")[:20]:
+        rank(store, add_comparison(store, study, prompt, ["Fine!", "So so."]), [[0], [1]])
     capsys.readouterr()
     assert call("report", str(run), "--no-robustness", "--no-curve", "--out", str(tmp_path / "here"), "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -107,6 +114,10 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str], tm
     assert Path(found["report"]) == tmp_path / "here" / "report.html"
     numbers = json.loads((tmp_path / "here" / "report.json").read_text())
     assert numbers["robustness"] == [] and numbers["curve"] == []
+    assert numbers["learned"] == 45 < numbers["counts"]["training comparisons"] <= 45 + 20
+    assert [
+        said for said in found["warnings"] if said.startswith("It learned from 45 training comparisons, and there are")
+    ]
     assert not (tmp_path / "here" / "curve.png").exists()
 
 
