@@ -2,7 +2,6 @@
 
 import _thread
 import io
-import signal
 import sqlite3
 import sys
 import time
@@ -26,7 +25,7 @@ from trainer.models import default_device, default_quantization, load_base
 from trainer.plan import Plan, plan
 from trainer.report import Report, report
 from trainer.selecting import Select
-from trainer.stage import Stage, default_device_name, device_lock, open_study
+from trainer.stage import STOP_JOB, Stage, default_device_name, device_lock, open_study
 from trainer.stages import BY_NAME, execute
 
 if TYPE_CHECKING:
@@ -159,14 +158,14 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def beating(store: Store, job: Job, lost: Event) -> Iterator[None]:
-    """Heartbeats. If the job is no longer this worker's, `lost` is set and the main thread interrupted as by SIGTERM."""
+    """Heartbeats. If the job is no longer this worker's, `lost` is set and the main thread's work on it interrupted."""
 
     def beat(over: Event) -> None:
         while not over.wait(HEARTBEAT_SECONDS):
             try:
                 if not store.jobs.beat(job):
                     lost.set()
-                    _thread.interrupt_main(signal.SIGTERM)  # SIGINT is ignored in what a shell runs in the background
+                    _thread.interrupt_main(STOP_JOB)  # SIGINT is ignored in what a shell runs in the background
                     break
             except sqlite3.Error:
                 continue  # busy, or a full disk: the next beat may come through

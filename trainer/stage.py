@@ -21,6 +21,8 @@ from trainer.perplexity import said_of
 from trainer.sharding import shard
 from trainer.world import ALONE, World
 
+STOP_JOB = signal.SIGUSR1  # a worker sends it to itself: the job is no longer its own, and it goes on with others
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
@@ -94,19 +96,21 @@ def device_lock(device: str) -> Iterator[None]:
 def stop_on_sigterm() -> Iterator[Event]:
     """SIGTERM ends the work like Ctrl-C does: after the rows that are stored, with nothing half written.
 
-    The event says that it came, also where somebody has swallowed the interruption.
+    The event says that it came, also where somebody has swallowed the interruption. STOP_JOB interrupts too, and no more.
     """
     told = Event()
 
-    def interrupt(*_: object) -> None:
-        told.set()
+    def interrupt(number: int, _: object) -> None:
+        if number == signal.SIGTERM:
+            told.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, STOP_JOB)}
     try:
         yield told
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_name(store: Store, name: str) -> None:
