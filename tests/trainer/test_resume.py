@@ -116,6 +116,7 @@ def test_a_job_whose_worker_died_is_taken_up_where_it_was(
     config = Worker(db=store.path, model=str(llama_folder), once=True, runs=store.path.parent / "runs")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(PpoTrainer, "step", dying)
+        patch.setattr(type(store.jobs), "give_back", lambda *_: None)
         work(config)
     assert (store.jobs.get(job.id).status, state(out)["state"]) == ("running", "started")
     monkeypatch.setattr(worker, "STALE_SECONDS", -1)
@@ -330,6 +331,7 @@ def test_a_finished_run_whose_worker_died_before_it_could_say_so_is_not_done_aga
 
     with monkeypatch.context() as patch, pytest.raises(Death):
         patch.setattr(type(store.jobs), "finish", dying)
+        patch.setattr(type(store.jobs), "give_back", lambda *_: None)
         work(config)
     assert (store.jobs.get(job.id).status, state(tmp_path / "run")["state"]) == ("running", "finished")
     ended = state(tmp_path / "run")["ended"]
