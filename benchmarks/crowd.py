@@ -14,7 +14,6 @@ benchmark fails if a ranking was lost, if a comparison has more labels and hands
 """
 
 import heapq
-import json
 import random
 import tempfile
 import time
@@ -31,6 +30,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from benchmarks.labeler_load import fill_store
+from benchmarks.parts import keep
 from labeler.api import drafted_json
 from labeler.assignment import LEASE_SECONDS, arrange
 from labeler.bodies import DraftBody
@@ -77,10 +77,7 @@ class Crowds:
         asked = {name: value for name, value in asdict(self).items() if name not in ("json", "crowds")}
         for crowd in self.crowds:
             found.append(measured(self, crowd))
-            if self.json:
-                part = self.json.with_name(f"{self.json.name}.part")
-                part.write_text(json.dumps({**asked, "crowds": found}, indent=1) + "\n")
-                part.replace(self.json)
+            keep(self.json, {**asked, "crowds": found})
         show(found)
         refuse(found)
 

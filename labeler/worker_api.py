@@ -50,16 +50,10 @@ WorkerName = Annotated[str, Depends(worker_of)]
 
 
 def worker_api(store: Store, runs: Path, disk: Disk) -> APIRouter:
-    """POST hello, seen, leave, claim; of a job in hand GET store, files, file, POST missing, beat, effects, files, end and
-    PUT pieces/HASH. Each is refused once the job is another worker's.
-    """
+    """POST hello, seen, leave, claim; and what `add_job_routes` adds."""
     api = APIRouter(prefix="/api/worker")
     errands = Errands(store, runs, disk)
-
-    def in_hand(job: str, worker: WorkerName) -> Job:
-        return errands.held(worker, job)
-
-    Held = Annotated[Job, Depends(in_hand)]
+    add_job_routes(api, errands)
 
     @api.post("/hello")
     def hello(body: About, worker: WorkerName) -> dict[str, Any]:
@@ -82,6 +76,20 @@ def worker_api(store: Store, runs: Path, disk: Disk) -> APIRouter:
     @api.post("/claim")
     def claim(body: ClaimBody, worker: WorkerName) -> dict[str, Any]:
         return {"job": errands.claim(worker, body)}
+
+    return api
+
+
+def add_job_routes(api: APIRouter, errands: Errands) -> None:
+    """Below jobs/JOB, of a job in hand: GET store, files, file, POST missing, beat, effects, files, end and PUT pieces/HASH.
+
+    Each is refused once the job is another worker's.
+    """
+
+    def in_hand(job: str, worker: WorkerName) -> Job:
+        return errands.held(worker, job)
+
+    Held = Annotated[Job, Depends(in_hand)]
 
     @api.get("/jobs/{job}/store")
     def lent(held: Held) -> FileResponse:
@@ -124,5 +132,3 @@ def worker_api(store: Store, runs: Path, disk: Disk) -> APIRouter:
     def end(body: EndBody, held: Held) -> dict[str, Any]:
         errands.end(held, body)
         return {}
-
-    return api
