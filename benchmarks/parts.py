@@ -5,6 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
 from preferences.errors import RankloopError
 
 
@@ -47,6 +51,14 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table to be pasted into a document."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """A table on standard output, as people read it."""
+    drawn = Table(*header, box=SIMPLE, title=title)
+    for row in rows:
+        drawn.add_row(*row)
+    Console(width=180).print(drawn)
 
 
 def said(interval: dict[str, Any], digits: int = 3) -> str:

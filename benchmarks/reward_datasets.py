@@ -26,11 +26,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on the path
 
 import tyro
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.parts import begun, keep, markdown, read, said
+from benchmarks.parts import begun, keep, markdown, print_table, read, said
 from benchmarks.reward_vs_trl import DATA
 from preferences.cli import guarded
 from preferences.errors import RankloopError
@@ -44,6 +41,7 @@ from trainer.models import Base, load_base
 from trainer.ranked import Ranked, context_length, load_ranked
 from trainer.reward import Reward, reward
 from trainer.reward_metrics import hit, lengths, negated, pairs_of, shares_by_prompt
+from trainer.runs import Run
 
 FILES = {
     "oasst": "oasst_en100_ranked.jsonl",
@@ -94,9 +92,7 @@ def main() -> None:
 
 def measure(config: Benchmark) -> dict[str, Any]:
     """Each dataset that has a run, and all of these together."""
-    unknown = [name for name in config.datasets if name not in FILES]
-    if unknown:
-        raise RankloopError(f"There is no dataset {unknown[0]!r}; give some of {', '.join(FILES)}.")
+    check_datasets(config.datasets)
     names = ("model", "sets", "heldout", "max_length", "characters")
     settings = {name: getattr(config, name) for name in names} | {"options": json.loads(config.options)}
     found = begun(config.json, settings)
@@ -108,6 +104,13 @@ def measure(config: Benchmark) -> dict[str, Any]:
             with tempfile.TemporaryDirectory() as folder:
                 measure_dataset(config, name, left, Path(folder), found)
     return found
+
+
+def check_datasets(names: Sequence[str]) -> None:
+    """Raises RankloopError if there is no such dataset."""
+    unknown = [name for name in names if name not in FILES]
+    if unknown:
+        raise RankloopError(f"There is no dataset {unknown[0]!r}; give some of {', '.join(FILES)}.")
 
 
 def measure_dataset(config: Benchmark, name: str, seeds: Sequence[int], folder: Path, found: dict[str, Any]) -> None:
@@ -124,19 +127,26 @@ def measure_dataset(config: Benchmark, name: str, seeds: Sequence[int], folder: 
         base = load_base(config.model, "none")
         options = {"max_length": config.max_length, **found["settings"]["options"]}
         run = Reward(db=store.path, model=config.model, out=folder / f"run{seed}", seed=seed, **options)
-        before, started, busy = os.getloadavg(), time.perf_counter(), time.process_time()
-        result = reward(run, store, base)
-        seconds, processor = time.perf_counter() - started, time.process_time() - busy
-        hits = model_hits(store, run.out / "adapter", held)
-        one["runs"].append({
-            "seed": seed, "seconds": seconds, "processor_seconds": processor,
-            "load_average": [list(before), list(os.getloadavg())], "accuracy": sum(hits) / len(hits),
-            "notes": result["notes"], "hits": hits,
-        })  # fmt: skip
+        one["runs"].append({"seed": seed, **trained(run, store, base, held)})
         summarise(found)
         keep(config.json, found)
+        seconds = one["runs"][-1]["seconds"]
         print(f"{name}, seed {seed}, {seconds:.0f} s: {json.dumps(one['accuracy'])}", file=sys.stderr)
     store.close()
+
+
+def trained(run: Reward, store: Store, base: Base, held: Sequence[Ranked]) -> dict[str, Any]:
+    """A run of `trainer reward` in a folder of its own: what it took, and how far it orders each held-out pair rightly."""
+    assert run.out is not None
+    before, started, busy = os.getloadavg(), time.perf_counter(), time.process_time()
+    result = reward(run, store, base)
+    seconds, processor = time.perf_counter() - started, time.process_time() - busy
+    hits = model_hits(store, run.out / "adapter", held)
+    return {
+        "seconds": seconds, "processor_seconds": processor, "load_average": [list(before), list(os.getloadavg())],
+        "device": base.device.type, "updates": Run(run.out).last_metrics()["step"], "accuracy": sum(hits) / len(hits),
+        "notes": result["notes"], "hits": hits,
+    }  # fmt: skip
 
 
 def within(records: Sequence[dict[str, Any]], characters: int | None) -> list[dict[str, Any]]:
@@ -172,9 +182,18 @@ def summarise(found: dict[str, Any]) -> None:
 
 
 def stored(file: Path, sets: int, heldout: float, folder: Path, characters: int | None = None) -> Store:
-    """A database in the folder with at most so many sets of the file, on the frozen split of its prompts, and with at most so
-    many characters of answers to learn from."""
-    records = within(split(chosen(read_jsonl(file, check_ranked_set), sets), heldout), characters)
+    """A database in the folder with the `frozen` records of the file."""
+    return imported(frozen(file, sets, heldout, characters), folder)
+
+
+def frozen(file: Path, sets: int, heldout: float, characters: int | None) -> list[dict[str, Any]]:
+    """At most so many sets of the file, on the frozen split of its prompts, with at most so many characters of answers to
+    learn from."""
+    return within(split(chosen(read_jsonl(file, check_ranked_set), sets), heldout), characters)
+
+
+def imported(records: Sequence[dict[str, Any]], folder: Path) -> Store:
+    """A database in the folder with these records."""
     lines = folder / "records.jsonl"
     lines.write_text("".join(json.dumps(record) + "\n" for record in records))
     store = Store(folder / "rankloop.db")
@@ -207,10 +226,10 @@ def chosen(records: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]
     return found
 
 
-def split(records: Sequence[dict[str, Any]], heldout: float) -> list[dict[str, Any]]:
+def split(records: Sequence[dict[str, Any]], heldout: float, seed: int = 1) -> list[dict[str, Any]]:
     """The records with their split, the same at each call; all of a prompt are on one side."""
     prompts = sorted({json.dumps(record["prompt"]) for record in records})
-    held = set(random.Random(1).sample(prompts, max(1, round(heldout * len(prompts)))))
+    held = set(random.Random(seed).sample(prompts, max(1, round(heldout * len(prompts)))))
     return [{**record, "split": "heldout" if json.dumps(record["prompt"]) in held else "train"} for record in records]
 
 
@@ -271,10 +290,7 @@ def print_markdown(found: dict[str, Any]) -> None:
 def show(found: dict[str, Any]) -> None:
     """The tables."""
     for header, rows in (table(found), differences(found)):
-        drawn = Table(*header, box=SIMPLE)
-        for row in rows:
-            drawn.add_row(*row)
-        Console(width=180).print(drawn)
+        print_table(header, rows)
 
 
 if __name__ == "__main__":

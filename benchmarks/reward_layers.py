@@ -24,14 +24,11 @@ sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on th
 
 import torch
 import tyro
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.parts import begun, keep, markdown, read
-from benchmarks.reward_datasets import FILES, decided, stored
+from benchmarks.parts import begun, keep, markdown, print_table, read
+from benchmarks.reward_datasets import FILES, check_datasets, decided, stored
 from benchmarks.reward_vs_trl import DATA
 from preferences.cli import guarded
 from preferences.errors import RankloopError
@@ -89,9 +86,7 @@ def main() -> None:
 
 def measure(config: Benchmark) -> dict[str, Any]:
     """{"datasets": {name: {"sets", "last": {layer: {l2: interval of the accuracy}}, "mean": ...}}}; layer 1 is the lowest."""
-    unknown = [name for name in config.datasets if name not in FILES]
-    if unknown:
-        raise RankloopError(f"There is no dataset {unknown[0]!r}; give some of {', '.join(FILES)}.")
+    check_datasets(config.datasets)
     names = ("model", "sets", "heldout", "max_length", "folds", "l2", "every")
     found = begun(config.json, {name: getattr(config, name) for name in names})
     found.setdefault("datasets", {})
@@ -222,11 +217,7 @@ def print_markdown(found: dict[str, Any]) -> None:
 def show(found: dict[str, Any]) -> None:
     """The tables, one a weight decay."""
     for l2 in found["settings"]["l2"]:
-        header, rows = table(found, f"{l2:g}")
-        drawn = Table(*header, box=SIMPLE, title=f"l2 {l2:g}")
-        for row in rows:
-            drawn.add_row(*row)
-        Console(width=180).print(drawn)
+        print_table(*table(found, f"{l2:g}"), title=f"l2 {l2:g}")
 
 
 if __name__ == "__main__":
