@@ -3,7 +3,7 @@
 import copy
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -78,12 +78,17 @@ def planned(
     from trainer.fitting import Setup, fit
     from trainer.rehearsal import Shape
 
-    config = copy.deepcopy(base.model.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # the planner puts the quantised layers in itself
-    setup = Setup(config, base.quantization, Shape(PROMPT, response, samples), max(limit, samples))
+    setup = Setup(unquantised(base), base.quantization, Shape(PROMPT, response, samples), max(limit, samples))
     found = fit(setup, stage, ways, [bytes_])[0]
     tokens = {step: size.tokens for step, size in found.items()}
     said = ", ".join(f"{step} {count}" for step, count in tokens.items())
     print(f"Planned for {bytes_ / 2**30:.1f} GiB, tokens at once: {said}.", file=sys.stderr)
     return tokens
+
+
+def unquantised(base: Base) -> Any:
+    """The configuration of its model before it was quantised: the planner puts the quantised layers in itself."""
+    config = copy.deepcopy(base.model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return config

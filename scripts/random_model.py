@@ -1,0 +1,55 @@
+"""A model of the true shape with random weights, so that a card can be tried without a download."""
+
+import json
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from trainer.fake_base import empty_model
+from trainer.known_models import find_config
+
+SHARD = 4 * 10**9  # bytes
+SPREAD = 0.02  # of the weights, as most models begin
+
+
+def write_random(name: str, folder: Path, device: torch.device) -> Path:
+    """Weights, configuration and tokenizer of a known model in a folder that `load_base` takes; the folder.
+
+    The weights are drawn on the device, in the type of the published ones. Raises UnknownModel.
+    """
+    config, checkpoint = find_config(name)
+    config.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    shapes = dict(empty_model(config, "none", getattr(torch, checkpoint)).named_parameters())
+    split = split_torch_state_dict_into_shards(shapes, max_shard_size=SHARD)
+    generator = torch.Generator(device).manual_seed(0)
+    for file, names in tqdm(split.filename_to_tensors.items(), desc=f"random {name}", unit="shard"):
+        save_file({key: drawn(key, shapes[key], generator).cpu() for key in names}, folder / file, {"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def drawn(key: str, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Matrices at random; of vectors, weights (those of norms) are 1 and biases 0."""
+    made = torch.zeros(like.shape, dtype=like.dtype, device=generator.device)
+    if like.dim() > 1:
+        return made.normal_(0, SPREAD, generator=generator)
+    return made.fill_(float(key.endswith("weight")))
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A token a byte, and one that ends an answer."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<end>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
