@@ -42,8 +42,7 @@ class GpuCheck:
     limit: float | None = None
     """Take so many GiB of the card at most, what lies outside torch's allocator included, as on a smaller card."""
     random: Path | None = None
-    """Give known models random weights, written to this folder (twice the size of the weights in 16 bits at the most), so that
-    nothing is downloaded."""
+    """Give known models random weights, written to this folder (it needs as much room as a download), and download nothing."""
     loop: bool = True
     """Run scripts/round first."""
 
