@@ -42,7 +42,7 @@ class GpuCheck:
     limit: float | None = None
     """Take so many GiB of the card at most, what lies outside torch's allocator included, as on a smaller card."""
     random: Path | None = None
-    """Give known models random weights, written to this folder (it needs as much room as a download), and download nothing."""
+    """Give known models random weights, written to this folder (with room for a download), and download nothing."""
     loop: bool = True
     """Run scripts/round first."""
 
@@ -102,7 +102,7 @@ def within_limit(limit: float | None) -> int:
     total = torch.cuda.mem_get_info(device)[1]
     if limit is not None:
         space = min(space, int(limit * GIB) - (total - space))
-        torch.cuda.set_per_process_memory_fraction(space / total, device)
+        torch.cuda.set_per_process_memory_fraction(space / total, torch.cuda.current_device())
     return space
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +108,8 @@ def load_base(
     taken to parts, for which 4-bit weights must be stored as numbers of the type that is computed in.
     """
     device = device or default_device()
+    if device.type == "cuda":
+        repeatable()
     quantization = quantization or default_quantization(device)
     source: str | Path = embedded_model(cache_folder()) if name == EMBEDDED else name
     try:
@@ -134,6 +137,16 @@ def load_base(
             f"The model {name!r} could not be loaded ({reason}); give --model a folder, a hub id, or {EMBEDDED}."
         ) from error
     return freeze(model, tokenizer, name, quantization, device)
+
+
+def repeatable() -> None:
+    """Have a GPU add up in the same order every time, so that a run can be repeated, and gone on with, to the last bit.
+
+    What torch cannot do in a fixed order it goes on doing in any.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def check_weights(source: str | Path) -> None:
