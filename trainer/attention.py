@@ -13,15 +13,27 @@ from transformers.masking_utils import sdpa_mask
 from trainer.batches import Batch
 
 NAME = "rankloop"  # of the attention, in a model's configuration
+SHORT = 2  # times a head's width: with at most so many keys, all scores take little more room than the queries
+
+
+class Places:
+    """Where tokens come from. `which` (M,): which of N tokens stands in each of M places; -1 for none, where zeros come."""
+
+    def __init__(self, which: Tensor) -> None:
+        self.which, self.empty = which.clamp(min=0), (which < 0).nonzero().squeeze(1)
+
+    def taken(self, tokens: Tensor) -> Tensor:
+        """(M, ...) out of (N, ...)."""
+        found = tokens.index_select(0, self.which)
+        return found.index_fill_(0, self.empty, 0) if len(self.empty) else found
 
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Where tokens go. `there` (M,): which of N tokens stands in each of M places; `back` (N,): the other way round; -1 for
-    none, where zeros come."""
+    """Where tokens go, (N, ...) to (M, ...), and where they come back from."""
 
-    there: Tensor
-    back: Tensor
+    there: Places
+    back: Places
 
     def apply(self, tokens: Tensor) -> Tensor:
         """(N, ...) to (M, ...)."""
@@ -38,20 +50,14 @@ class Moved(torch.autograd.Function):
     """Tokens in other places. Without it the backward pass adds them up one by one, which a CPU does on one core."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, there: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back)
-        return taken(tokens, there)
+    def forward(ctx: Any, tokens: Tensor, there: Places, back: Places) -> Tensor:
+        ctx.back = back
+        return there.taken(tokens)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (back,) = ctx.saved_tensors
-        return taken(grad, back), None, None
-
-
-def taken(tokens: Tensor, which: Tensor) -> Tensor:
-    """(M, ...) tokens out of (N, ...); zeros where `which` (M,) is -1."""
-    return tokens.index_select(0, which.clamp(min=0)).index_fill_(0, (which < 0).nonzero().squeeze(1), 0)
+        return ctx.back.taken(grad), None, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,9 @@ class Spans:
         there = torch.cat([of_prompts.flatten(), of_answers.flatten()])
         back = torch.full((count * width + 1,), -1, device=there.device)
         back[there] = torch.arange(len(there), device=there.device)  # what is nowhere goes to the last place
-        return cls(batch.rows, longest, prefix, seen_by(batch, longest, prefix), Moves(there, back[:-1]))
+        return cls(
+            batch.rows, longest, prefix, seen_by(batch, longest, prefix), Moves(Places(there), Places(back[:-1]))
+        )
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(rows, heads, W, d) as prompts (rows, heads, P, d) and answers (n, heads, R, d)."""
@@ -124,7 +132,7 @@ def attention(
     (rows, W, H, d). What stands behind a row's last answer gets 0.
     """
     if spans is None or attention_mask is None:
-        if attention_mask is not None and query.shape[2] > 1 and groups_inside(query.device):
+        if attention_mask is not None and groups_inside(query.device):
             return of_groups(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **options
@@ -140,14 +148,31 @@ def attention(
 
 
 def of_groups(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
-    """Attention (n, H, W, d) where several heads of `query` (n, H, W, d) share one of `key` and `value` (n, heads, T, d)."""
+    """Attention (n, H, W, d) where several heads of `query` (n, H, W, d) share one of `key` and `value` (n, heads, T, d).
+
+    `mask` (n, 1, W, T): True where a token sees another, or numbers to be added to the scores.
+    """
     inside = groups_inside(query.device)
+    if inside and (query.shape[2] == 1 or (query.requires_grad and key.shape[2] <= SHORT * query.shape[3])):
+        return of_products(query, key, value, mask, scaling)
     if not inside:
         key, value = (repeat_kv(x, query.shape[1] // key.shape[1]) for x in (key, value))
     found: Tensor = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, mask, scale=scaling, enable_gqa=inside
     )
     return found
+
+
+def of_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
+    """The same from two products that hold the scores: on a CPU quicker than the kernel that is made for long rows, of which
+    the one token of a decoding step has none, and whose gradients are slow."""
+    (n, heads, width, d), (_, shared, length, _) = query.shape, key.shape
+    if mask.dtype == torch.bool:
+        mask = query.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(query.dtype).min)
+    bias = mask[:, :, None].expand(n, shared, heads // shared, width, length).reshape(n * shared, -1, length)
+    given, keys = query.reshape(n * shared, -1, d), key.reshape(n * shared, length, d)
+    scores = torch.baddbmm(bias, given, keys.transpose(1, 2), alpha=d**-0.5 if scaling is None else scaling)
+    return torch.bmm(scores.softmax(-1), value.reshape(n * shared, length, -1)).view(n, heads, width, -1)
 
 
 def groups_inside(device: torch.device) -> bool:

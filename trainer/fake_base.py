@@ -10,6 +10,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizer_bnb_8bit import Bnb8BitHfQuantizer
 
 from trainer.models import Base, Quantization, quantization_config, tame
+from trainer.norms import quicken
 
 CPU = torch.device("cpu")
 QUANTIZERS = {"int8": Bnb8BitHfQuantizer, "nf4": Bnb4BitHfQuantizer}
@@ -86,5 +87,6 @@ def fake_base(model: Any, name: str, quantization: Quantization) -> Base:
     """The base of an `empty_model`, without a tokenizer; runs within `without_data`."""
     fill(model)
     tame(model)
+    quicken(model)
     model.eval()
     return Base(model, None, name, quantization, CPU, (1,), 0, bool(model.config.is_encoder_decoder))

@@ -1,6 +1,6 @@
 """The forward of one LoRA layer with every block of rows under its own adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -89,6 +89,16 @@ def with_adapters(layer: Any, roles: Sequence[str | None], x: Tensor) -> Tensor:
             a, b = layer.lora_A[role].weight, layer.lora_B[role].weight
             made.addmm_(given @ a.T, b.T, alpha=layer.scaling[role])
     return out.view(*x.shape[:-1], -1)
+
+
+def folded_forward(layer: Any, role: str) -> Callable[[Tensor], Tensor]:
+    """An unquantised layer with the role's adapter in a copy of its weight: W + scale B A (arXiv 2106.09685, section 4.1).
+
+    The copy (in, out) lies as a product of few rows reads it fastest.
+    """
+    base, a, b = layer.base_layer, layer.lora_A[role].weight, layer.lora_B[role].weight
+    weight = torch.addmm(base.weight, b, a, alpha=layer.scaling[role]).T.contiguous()
+    return lambda x: x @ weight if base.bias is None else x @ weight + base.bias
 
 
 def block_forward(layer: Any, role: str | None, x: Tensor) -> Tensor:

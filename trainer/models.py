@@ -17,6 +17,7 @@ from preferences.errors import RankloopError
 from preferences.records import Message
 from trainer.embedded import EMBEDDED, cache_folder, embedded_model
 from trainer.kept_base import KeptBase
+from trainer.norms import quicken
 
 Quantization = Literal["none", "int8", "nf4"]
 
@@ -164,6 +165,7 @@ def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, de
     model.requires_grad_(False)
     model.eval()
     tame(model)
+    quicken(model)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     stop_ids = end_tokens(model, tokenizer)

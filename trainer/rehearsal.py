@@ -146,7 +146,7 @@ class Decode:
         stand, shape = self.stand, self.stand.shape
         prompts = [example.prompt for example in stand.examples(units)]
         uniforms, sampling = torch.zeros(units), Sampling(0.8, 1.0, shape.response)
-        with self.roles.routed(self.role):
+        with self.roles.routed(self.role), self.roles.folded():
             steps: Any = start(self.roles.base, prompts)
             tokens, _ = draw(self.roles.logits(steps.states(None)), uniforms, sampling)
             yield

@@ -93,13 +93,12 @@ def generate(
     samples: dict[int, Sample] = {}
     runs = [list(run) for _, run in groupby(range(len(prompts)), key=prompts.__getitem__)]
     own = [i for run in roles.world.own(runs) for i in run]
-    with company(roles, gradients=False):
+    with company(roles, gradients=False), roles.routed(role), roles.folded():
         for rows in micro_batches([len(prompts[i]) + sampling.max_new_tokens for i in own], token_budget):
             group = [own[row] for row in rows]
             streams = np.stack([uniform_stream(keys[i], sampling.max_new_tokens) for i in group])
             uniforms = torch.from_numpy(streams).to(roles.base.device, torch.float32)
-            with roles.routed(role):
-                drawn = _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, on_rows, head)
+            drawn = _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, on_rows, head)
             samples.update(zip(group, drawn, strict=True))
     return roles.world.joined(samples)
 

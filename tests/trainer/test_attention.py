@@ -1,5 +1,6 @@
 """Attention of answers that share a row: the same numbers as with the whole mask, from fewer pairs of tokens."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from tests.trainer.make import close, with_adapters
 from tests.trainer.test_sharing import EXAMPLES, PROMPTS
+from trainer import attention
 from trainer.attention import NAME
 from trainer.batches import Example
 from trainer.models import load_base
@@ -22,18 +24,27 @@ def states(roles: Roles, examples: list[Example]) -> torch.Tensor:
         return roles.response_states(batch)[kept]
 
 
-def test_fewer_pairs_and_the_same_states_and_gradients(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("short", [0, 2])
+def test_fewer_pairs_and_the_same_states_and_gradients(
+    short: int, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From products that hold the scores, and from the kernel for long rows."""
+    monkeypatch.setattr(attention, "SHORT", short)
     roles = with_adapters(load_base(str(llama_folder), "none"), "policy", "value")
     roles.train_only("policy", "value")
-    config, pairs, found = roles.base.model.config, {}, {}
+    config, pairs, found = roles.base.model.config, dict[tuple[str, str], int](), {}
     assert config._attn_implementation == NAME
-    plain = torch.nn.functional.scaled_dot_product_attention
 
-    def counted(query: torch.Tensor, key: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
-        pairs[name] = pairs.get(name, 0) + len(query) * query.shape[2] * key.shape[2]
-        return plain(query, key, *args, **options)
+    def counted(way: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def count(query: torch.Tensor, key: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+            kind = way.__name__, name
+            pairs[kind] = pairs.get(kind, 0) + len(query) * query.shape[2] * key.shape[2]
+            return way(query, key, *args, **options)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+        return count
+
+    for where, what in ((attention, "of_products"), (torch.nn.functional, "scaled_dot_product_attention")):
+        monkeypatch.setattr(where, what, counted(getattr(where, what)))
     parameters = [p for role in ("policy", "value") for p in roles.parameters(role)]
     examples = [Example(prompt, [40 + n + i for i in range(9 + n % 3)]) for prompt in PROMPTS for n in range(4)]
     for name in (NAME, "sdpa"):
@@ -41,7 +52,8 @@ def test_fewer_pairs_and_the_same_states_and_gradients(llama_folder: Path, monke
         said = states(roles, examples)
         weights = torch.randn(said.shape, generator=torch.Generator().manual_seed(0))
         found[name] = (said.detach(), *torch.autograd.grad((said * weights).sum(), parameters))
-    assert pairs[NAME] < 0.5 * pairs["sdpa"]
+    way = "of_products" if short else "scaled_dot_product_attention"
+    assert len(pairs) == 2 and pairs[way, NAME] < 0.5 * pairs["scaled_dot_product_attention", "sdpa"]
     assert all(close(one, other, 1e-5) for one, other in zip(found[NAME], found["sdpa"], strict=True))
 
 

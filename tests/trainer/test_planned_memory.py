@@ -19,6 +19,7 @@ from trainer.experience import Answers, Rollout, Targets
 from trainer.fake_base import CPU
 from trainer.fitting import Setup, rehearsing, size_of, steps_of
 from trainer.models import Base, Quantization, quantization_config, tame
+from trainer.norms import quicken
 from trainer.rehearsal import Compare, PpoStand, Shape, Stand, Ways
 from trainer.rollout import Sampling, generate
 from trainer.tally import Tally
@@ -80,6 +81,7 @@ def real_base(case: Case, folder: Path) -> Base:
     )  # fmt: skip
     model.requires_grad_(False).eval()
     tame(model)
+    quicken(model)
     return Base(model, None, "tiny", case.quantization, CPU, (NEVER,), 0, bool(config.is_encoder_decoder))
 
 

@@ -138,6 +138,41 @@ def test_an_exception_inside_leaves_the_route_as_it_was(base: Base) -> None:
     assert roles.route == ("base",)
 
 
+@torch.no_grad()
+def test_a_folded_adapter_is_in_copies_of_the_weights(base: Base) -> None:
+    """What the adapter says meanwhile no longer counts; afterwards it does again, and the base is as it was."""
+    roles = with_adapters(base, "policy", "value")
+    batch, layer = roles.collate(EXAMPLES), base.model.model.layers[0].self_attn.q_proj
+    weight, expected, plain = (
+        layer.weight.clone(),
+        routed_logits(roles, batch, "policy"),
+        routed_logits(roles, batch, "base"),
+    )
+    with pytest.raises(MemoryError), roles.routed("policy"), roles.folded():
+        for parameter in roles.parameters("policy"):
+            parameter.zero_()
+        assert close(roles.logits(roles.response_states(batch)), expected, 1e-5)
+        raise MemoryError
+    assert routed_logits(roles, batch, "policy").equal(plain) and layer.weight.equal(weight)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("why", ["int8", "small"])
+def test_what_would_round_otherwise_or_take_much_room_is_not_folded(
+    why: str, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles = with_adapters(load_base(str(llama_folder), "int8" if why == "int8" else "none"), "policy")
+    if why == "small":
+        monkeypatch.setattr("trainer.roles.FOLDED", 1000)
+    batch = roles.collate(EXAMPLES)
+    before = routed_logits(roles, batch, "policy")
+    with roles.routed("policy"), roles.folded():
+        assert roles.logits(roles.response_states(batch)).equal(before)
+        for parameter in roles.parameters("policy"):
+            parameter.zero_()
+        assert not close(roles.logits(roles.response_states(batch)), before)
+
+
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_states_and_logits_are_the_models_own_without_padding(family: str, llama_folder: Path, t5_folder: Path) -> None:
     """Each row alone through the model, by the definition of a state: the prefix goes in, the next token comes out."""

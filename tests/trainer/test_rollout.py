@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.trainer.make import is_one_sentence, with_adapters
 from trainer import rollout
 from trainer.batches import Example
 from trainer.decoding import DecoderSteps, EncoderDecoderSteps
+from trainer.lora import routed_forward
 from trainer.models import Base, load_base
 from trainer.roles import Roles
 from trainer.rollout import Sample, Sampling, draw, generate, nucleus, uniform_stream
@@ -175,6 +177,21 @@ def test_int8_ratios_are_near_1(llama_folder: Path) -> None:
     for i, sample in enumerate(samples):
         old[i, : len(sample.ids)] = torch.tensor(sample.logprobs)
     assert float(((logprobs - old).exp() - 1).abs()[mask].mean()) < 2e-2
+
+
+def test_decoding_multiplies_by_no_adapter(policy: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an unquantised base on a CPU the adapter is in the weights meanwhile."""
+    asked: list[object] = []
+
+    def counted(layer: object, *args: Any) -> Tensor:
+        asked.append(layer)
+        return routed_forward(layer, *args)
+
+    monkeypatch.setattr("trainer.roles.routed_forward", counted)
+    rolled(policy)
+    assert not asked
+    recomputed(policy, "policy", rolled(policy), 1.0)
+    assert asked
 
 
 def test_the_route_is_put_back(base: Base) -> None:
