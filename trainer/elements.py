@@ -1,5 +1,6 @@
 """Comparisons of one prompt put together where they share answers, so that each distinct answer runs once."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -37,8 +38,8 @@ def distinct(ranked: Sequence[Ranked]) -> tuple[list[Example], list[list[int]]]:
 def elements(ranked: Sequence[Ranked], most_tokens: int) -> list[Element]:
     """Every comparison in one element, in as few runs of an answer as a greedy choice finds.
 
-    An element grows by the comparison of its prompt that adds the fewest answers, as long as they share one and prompt and
-    answers stay within `most_tokens`.
+    An element begins with a comparison of its prompt and grows by the answers that complete most comparisons a token, as long
+    as these share one with it and prompt and answers stay within `most_tokens`.
     """
     by_prompt: dict[str, list[Ranked]] = {}
     for one in ranked:
@@ -49,26 +50,28 @@ def elements(ranked: Sequence[Ranked], most_tokens: int) -> list[Element]:
 def grown(ranked: Sequence[Ranked], most_tokens: int) -> Iterator[Element]:
     """The elements of one prompt."""
     examples, rows = distinct(ranked)
-    waiting = [(number, set(row)) for number, row in enumerate(rows)]
+    room = most_tokens - len(ranked[0].examples[0].prompt)
+
+    def tokens(answers: frozenset[int]) -> int:
+        return sum(len(examples[i].response) for i in answers)
+
+    waiting = {number: frozenset(row) for number, row in enumerate(rows)}
     while waiting:
-        number, answers = waiting.pop(0)
-        members = [number]
-        tokens = len(ranked[number].examples[0].prompt) + sum(len(examples[i].response) for i in answers)
+        answers = next(iter(waiting.values()))
         while True:
-            best = min(
-                (
-                    (sum(len(examples[i].response) for i in row - answers), at)
-                    for at, (_, row) in enumerate(waiting)
-                    if row & answers
-                ),
-                default=None,
-            )
-            if best is None or (best[0] and tokens + best[0] > most_tokens):
+            missing = Counter(row - answers for row in waiting.values() if row & answers)
+            worth = {
+                new: count / max(1, tokens(new))
+                for new, count in missing.items()
+                if new and tokens(answers | new) <= room
+            }
+            if not worth:
                 break
-            tokens += best[0]
-            number, row = waiting.pop(best[1])
-            members.append(number)
-            answers |= row
+            best = max(worth, key=worth.__getitem__)
+            answers |= best
+        members = [number for number, row in waiting.items() if row <= answers]
+        for number in members:
+            del waiting[number]
         chosen = [ranked[number] for number in members]
         yield Element(chosen, *distinct(chosen))
 

@@ -1,10 +1,24 @@
 """Comparisons that share answers stand together, and no answer runs twice in one element."""
 
+import gzip
+import json
 from itertools import combinations
+from pathlib import Path
 
+import pytest
+
+from preferences.exchange.importing import import_rankings
+from preferences.store import Store
 from trainer.batches import Example
 from trainer.elements import distinct, elements, flat_rows
+from trainer.embedded import EMBEDDED, EmbeddedModelMissing
+from trainer.models import load_base
 from trainer.ranked import Ranked
+from trainer.reward import Reward
+from trainer.reward_material import learnable
+from trainer.reward_trainer import RewardTrainer
+from trainer.roles import Roles
+from trainer.runs import Run
 
 
 def ranked(prompt: str, answers: list[int]) -> Ranked:
@@ -37,6 +51,20 @@ def test_a_budget_divides_them_and_every_comparison_stays_once() -> None:
     assert sum(len(element.examples) for element in found) < 2 * len(made) / 2
 
 
+def test_a_divided_prompt_runs_its_answers_as_often_as_every_two_of_its_parts_do() -> None:
+    """20 answers in rooms of 10: any two of four fives stand together once, which is 6 times 10 answers."""
+    made = [ranked("p", [a, b]) for a, b in combinations(range(10, 30), 2)]
+    for order in (made, made[::-1]):
+        assert sum(len(element.examples) for element in elements(order, 2 + 10)) == 60
+
+
+def test_an_answer_without_a_token_goes_along() -> None:
+    """Empty and cut off."""
+    empty = Ranked("p", [Example([1, 2], [3]), Example([1, 2], [])], ["3", ""], [(0, 1, 1.0)], [])
+    (element,) = elements([ranked("p", [3, 4]), empty], 4)
+    assert [len(example.response) for example in element.examples] == [1, 1, 0]
+
+
 def test_what_shares_no_answer_or_prompt_stays_apart() -> None:
     made = [ranked("p", [1, 2, 3]), ranked("p", [4, 5]), ranked("q", [1, 2]), ranked("p", [3, 6])]
     found = elements(made, 1000)
@@ -60,3 +88,31 @@ def test_equal_texts_of_one_comparison_are_one_answer() -> None:
 def test_rows_of_several_elements() -> None:
     found = elements([ranked("p", [1, 2]), ranked("q", [3, 4]), ranked("q", [4, 5])], 1000)
     assert flat_rows(found) == [[0, 1], [2, 3], [3, 4]]
+
+
+@pytest.mark.slow
+def test_a_human_argument_runs_once_an_epoch(store: Store, real_data: Path, tmp_path: Path) -> None:
+    """UKP: each of 851 arguments stands in 22 of 9,454 pairs; docs/reward.md has the numbers. Needs the embedded model."""
+    try:
+        base = load_base(EMBEDDED, "none")
+    except EmbeddedModelMissing as error:
+        pytest.skip(str(error))
+    lines = gzip.decompress((real_data / "rankings" / "ukpconvarg_strict.jsonl.gz").read_bytes()).decode().splitlines()
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps({**json.loads(line), "split": "train"}) + "\n" for line in lines))
+    study = store.studies.create("main")
+    import_rankings(store, study, file)
+    config = Reward(db=store.path, out=tmp_path / "reward")
+    ranked, _ = learnable(config, store, study, base)
+    assert (len(ranked), len(distinct(ranked)[0])) == (9454, 851)
+    roles = Roles(base)
+
+    def answers(budget: int) -> int:
+        own = Reward(db=store.path, out=tmp_path / "reward", token_budget=budget)
+        trainer = RewardTrainer(own, roles, ranked, Run(tmp_path), role=f"with {budget}")
+        epoch = [element for update in trainer.updates for element in update]
+        assert sum(len(element.comparisons) for element in epoch) == 9454
+        return sum(len(element.examples) for element in epoch)
+
+    assert answers(8192) == 851
+    assert answers(config.passes) == 1234  # of some debates, half the budget holds a part
