@@ -97,7 +97,7 @@ def folded_forward(layer: Any, role: str) -> Callable[[Tensor], Tensor]:
     The copy (in, out) lies as a product of few rows reads it fastest.
     """
     base, a, b = layer.base_layer, layer.lora_A[role].weight, layer.lora_B[role].weight
-    weight = torch.addmm(base.weight, b, a, alpha=layer.scaling[role]).T.contiguous()
+    weight = torch.addmm(base.weight.T, a.T, b.T, alpha=layer.scaling[role])
     return lambda x: x @ weight if base.bias is None else x @ weight + base.bias
 
 
