@@ -129,8 +129,11 @@ def attention(
     """transformers' scaled dot-product attention; with `spans`, each answer with its prompt and itself alone.
 
     query (rows, H, W, d), key and value (rows, heads, prefix + W, d), attention_mask (rows, 1, W, prefix + W), out
-    (rows, W, H, d). What stands behind a row's last answer gets 0.
+    (rows, W, H, d). What stands behind a row's last answer gets 0. Raises ValueError where a model wants its scores changed,
+    so that the trial of `sharing.can_share` leaves it its own.
     """
+    if any(options.get(name) is not None for name in ("softcap", "position_bias")):
+        raise ValueError("Scores with a cap or a bias of their own are not known here.")
     if spans is None or attention_mask is None:
         if attention_mask is not None and groups_inside(query.device):
             return of_groups(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None

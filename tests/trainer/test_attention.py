@@ -92,3 +92,16 @@ def test_a_model_with_an_attention_of_its_own_keeps_it(llama_folder: Path) -> No
     base = load_base(str(llama_folder), "none")
     base.model.config._attn_implementation = "eager"
     assert Roles(base).shares and base.model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("wish", ["softcap", "position_bias"])
+def test_a_model_that_changes_its_scores_keeps_its_attention(wish: str, llama_folder: Path) -> None:
+    base = load_base(str(llama_folder), "none")
+    for layer in base.model.model.layers:
+
+        def wishing(*args: Any, _inner: Any = layer.self_attn.forward, **given: Any) -> Any:
+            return _inner(*args, **given, **{wish: torch.ones(1)})
+
+        layer.self_attn.forward = wishing
+    Roles(base)
+    assert base.model.config._attn_implementation == "sdpa"
