@@ -23,6 +23,7 @@ sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on th
 
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 
 from benchmarks.parts import begun, keep, markdown, read
 from preferences.cli import guarded
@@ -31,11 +32,13 @@ from preferences.run_files import METRICS
 from preferences.store import Store
 from trainer.models import load_base
 from trainer.ppo import Ppo, ppo
+from trainer.report_plots import OURS, WARM, plain, png
 from trainer.reward import Reward, reward
 from trainer.sample import SampleStage, sample
 
 PROMPTS = REPOSITORY / "data" / "round_prompts.jsonl"
 K = 4
+SMOOTH = 7  # iterations that a point of the picture is the mean of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +49,21 @@ class Benchmark:
     """Write everything measured to this file, anew after each seed; go on with what is there."""
     markdown: bool = False
     """Print what the file holds as Markdown, and measure nothing."""
-    prompts: int = 64
+    png: Path | None = None
+    """Draw gold against the square root of the KL to this file."""
+    prompts: int = 256
     """Prompts whose answers are ranked."""
-    noise: float = 0.5
+    noise: float = 0.1
     """Scale of the Gumbel noise on each answer's gold score when it is ranked."""
     members: int = 4
     """Of the ensemble."""
     pessimism: float = 1.0
     """Times the members' spread that is taken off their mean."""
-    iterations: int = 60
+    iterations: int = 120
     """Of PPO."""
     beta: float = 0.0
     """Weight of the KL penalty; 0 lets the policy go as far as it likes."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """PPO's learning rate."""
     seeds: int = 3
     """Repetitions."""
@@ -70,26 +75,31 @@ def gold(_: list[list[Message]], responses: list[str]) -> list[float]:
 
 
 def score(text: str) -> float:
-    """Different words, half of their letters vowels, and five letters long; 0 for nothing. Straight on is too far in each."""
-    words = text.split()
-    if not words:
+    """Half of the characters vowels, and half of them spaces, would be best; too many of one are as bad as too few."""
+    if not text:
         return 0.0
-    letters = [c for c in text.lower() if c.isalpha()]
-    vowels = sum(c in "aeiou" for c in letters) / max(1, len(letters))
-    variety = len(set(words)) / len(words)
-    length = float(np.mean([len(word) for word in words]))
-    return variety + 4 * vowels * (1 - vowels) - ((length - 5) / 5) ** 2
+    shares = (sum(c in wanted for c in text.lower()) / len(text) for wanted in ("aeiou", " "))
+    return sum(4 * share * (1 - share) for share in shares)
 
 
 def main() -> None:
     """Measure, write, print."""
     config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    guarded(lambda: print_markdown(read(config.json)) if config.markdown else show(measure(config)))
+    guarded(lambda: told(config, read(config.json) if config.markdown else measure(config)))
+
+
+def told(config: Benchmark, found: dict[str, Any]) -> None:
+    """Print, and draw, what was measured."""
+    (print_markdown if config.markdown else show)(found)
+    if config.png:
+        config.png.write_bytes(png(picture(found)))
 
 
 def measure(config: Benchmark) -> dict[str, Any]:
     """Both rewards at each seed."""
-    settings = {name: value for name, value in asdict(config).items() if name not in ("json", "markdown", "seeds")}
+    settings = {
+        name: value for name, value in asdict(config).items() if name not in ("json", "markdown", "png", "seeds")
+    }
     found = begun(config.json, settings)
     runs = found.setdefault("runs", [])
     for seed in range(config.seeds):
@@ -115,13 +125,13 @@ def repetition(config: Benchmark, seed: int, folder: Path) -> list[dict[str, Any
     found = []
     for name, members, pessimism in (("single", 1, 0.0), ("pessimistic", config.members, config.pessimism)):
         out = folder / name
-        options = {"epochs": 3.0, "lr": 1e-3, "rank": 8, "members": members}
+        options = {"epochs": 3.0, "lr": 1e-3, "rank": 8, "members": members, "pooling": "mean", "l2": 0.1}
         result = reward(Reward(**common, out=out, **options), store, load_base(model, "none"))
         run = Ppo(
             **common, out=folder / f"ppo-{name}", reward=out / "adapter", pessimism=pessimism, iterations=config.iterations,
-            beta=config.beta, lr=config.lr, value_lr=2 * config.lr, episodes=64, max_new_tokens=24, temperature=1.0, rank=8,
-            missing_eos_penalty=0.0, functions=(f"{Path(__file__).resolve()}:gold=0",), sample_next=False, show_every=1000,
-            save_every=config.iterations, normalise=False,
+            beta=config.beta, lr=config.lr, value_lr=2 * config.lr, epochs=4, episodes=64, max_new_tokens=24, temperature=1.0,
+            rank=8, missing_eos_penalty=0.0, functions=(f"{Path(__file__).resolve()}:gold=0",), sample_next=False,
+            show_every=1000, save_every=config.iterations, normalise=False,
         )  # fmt: skip
         ppo(run, store, load_base(model, "none"))
         lines = [json.loads(line) for line in (folder / f"ppo-{name}" / METRICS).read_text().splitlines()]
@@ -148,19 +158,36 @@ def point(line: dict[str, Any]) -> dict[str, float]:
     return {"kl": line["objective/kl"], "proxy": line["reward/learned"], "gold": true}
 
 
+def picture(found: dict[str, Any]) -> Figure:
+    """Gold against the square root of the KL: a line a run, its rolling mean over a few iterations."""
+    figure, axes = plain(6.4, 4.0)
+    colours = dict(zip(("single", "pessimistic"), (OURS, WARM), strict=True))
+    for run in found["runs"]:
+        axis, gold = (
+            np.convolve([reading(one) for one in run["points"]], np.ones(SMOOTH) / SMOOTH, "valid")
+            for reading in (lambda one: max(0.0, one["kl"]) ** 0.5, lambda one: one["gold"])
+        )
+        label = run["reward"] if run["seed"] == found["runs"][0]["seed"] else None
+        axes.plot(axis, gold, color=colours[run["reward"]], linewidth=1.4, alpha=0.8, label=label)
+    axes.set_xlabel("square root of the KL from the first policy (nats an answer)")
+    axes.set_ylabel("gold score")
+    axes.legend(frameon=False)
+    return figure
+
+
 def print_markdown(found: dict[str, Any]) -> None:
-    """The mean gold and learned score of the iterations in each half of sqrt KL, all seeds together: a row a half."""
-    by_half: dict[int, dict[str, list[dict[str, float]]]] = {}
+    """The mean gold and learned score of the iterations in each unit of sqrt KL, all seeds together: a row a unit."""
+    by_unit: dict[int, dict[str, list[dict[str, float]]]] = {}
     for run in found["runs"]:
         for one in run["points"]:
-            half = int(2 * max(0.0, one["kl"]) ** 0.5)
-            by_half.setdefault(half, {}).setdefault(run["reward"], []).append(one)
+            unit = int(max(0.0, one["kl"]) ** 0.5)
+            by_unit.setdefault(unit, {}).setdefault(run["reward"], []).append(one)
     names = list(dict.fromkeys(run["reward"] for run in found["runs"]))
     rows = []
-    for half, of_half in sorted(by_half.items()):
-        points = [of_half.get(name, []) for name in names]
+    for unit, of_unit in sorted(by_unit.items()):
+        points = [of_unit.get(name, []) for name in names]
         values = [mean_of(one, what) for what in ("gold", "proxy") for one in points]
-        rows.append([f"{half / 2:.1f} to {half / 2 + 0.5:.1f}", *values, ", ".join(str(len(one)) for one in points)])
+        rows.append([f"{unit} to {unit + 1}", *values, ", ".join(str(len(one)) for one in points)])
     columns = [f"{what}, {name}" for what in ("gold", "learned") for name in names]
     print(f"options {json.dumps(found['settings'])}, seeds {len({run['seed'] for run in found['runs']})}:\n")
     print(markdown(["sqrt KL", *columns, "iterations"], rows))

@@ -64,13 +64,13 @@ class Benchmark:
     """The embedded model, or a folder."""
     sets: int = 400
     """Sets of a dataset at most, spread over its prompts."""
-    heldout: float = 0.25
+    heldout: float = 0.5
     """Share of the prompts that is left aside."""
     max_length: int = 768
     """Sets with a longer prompt and answer are left out."""
     folds: int = 5
     """Parts of the prompts, each judged by the others."""
-    l2: tuple[float, ...] = (0.1, 1.0)
+    l2: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)
     """Weight decays of the probe."""
     every: int = 3
     """Layers between two that are probed; the last one always is."""

@@ -9,8 +9,7 @@ import torch
 
 from benchmarks.gold_reward import Benchmark as Gold
 from benchmarks.gold_reward import measure as measure_gold
-from benchmarks.gold_reward import print_markdown as print_gold
-from benchmarks.gold_reward import score
+from benchmarks.gold_reward import score, told
 from benchmarks.reward_datasets import Benchmark as Datasets
 from benchmarks.reward_datasets import chosen, rows_of, split, summarise, summary, within
 from benchmarks.reward_datasets import measure as measure_datasets
@@ -142,8 +141,9 @@ def test_the_states_of_a_layer_are_what_a_reward_model_reads_there(tmp_path: Pat
 
 def test_the_gold_scorer_has_an_optimum() -> None:
     assert score("") == 0
-    best = score("aabbc eeddf iiggh")
-    assert best > score("aabbc aabbc aabbc") and best > score("aaaaa eeeee iiiii") and best > score("aabbcc" * 4)
+    assert score("a e ") == 2.0  # half of the characters each
+    assert score("a tent") < score("a e to")  # more vowels are better at first
+    assert score("aaaaaa") == score("      ") == 0  # and then too many
 
 
 @pytest.mark.slow
@@ -200,11 +200,12 @@ def test_datasets_and_layers_on_a_tiny_model(
 
 @pytest.mark.slow
 def test_gold_on_a_tiny_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options: dict[str, Any] = {"json": tmp_path / "g.json", "prompts": 8, "iterations": 2, "members": 2}
+    options: dict[str, Any] = {"json": tmp_path / "g.json", "prompts": 8, "iterations": 8, "members": 2}
     runs = measure_gold(Gold(seeds=1, **options))["runs"]
     assert [run["reward"] for run in runs] == ["single", "pessimistic"]
-    assert all(len(run["points"]) == 2 and run["points"][0]["gold"] != 0 for run in runs)
+    assert all(len(run["points"]) == 8 and run["points"][0]["gold"] != 0 for run in runs)
     found = measure_gold(Gold(seeds=2, **options))
     assert [run["seed"] for run in found["runs"]] == [0, 0, 1, 1] and found["runs"][:2] == json.loads(json.dumps(runs))
-    print_gold(found)
+    told(Gold(markdown=True, png=tmp_path / "g.png"), found)
     assert "| sqrt KL | gold, single | gold, pessimistic |" in capsys.readouterr().out
+    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
