@@ -78,7 +78,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
         ]
         (tmp_path / "data" / FILES[name]).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return {
-        "json": tmp_path / "o.json", "data": tmp_path / "data", "datasets": ("ukp",), "seeds": 1,
+        "json": tmp_path / "o.json", "data": tmp_path / "data", "datasets": ("ukp",), "seeds": 1, "heldout": 0.25,
         "model": str(save_tiny_llama(tmp_path / "model")), "options": '{"rank": 4}', "sweep": '{"epochs": [0]}',
     }  # fmt: skip
 
