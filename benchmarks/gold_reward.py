@@ -158,6 +158,11 @@ def point(line: dict[str, Any]) -> dict[str, float]:
     return {"kl": line["objective/kl"], "proxy": line["reward/learned"], "gold": true}
 
 
+def distance(one: dict[str, float]) -> float:
+    """The square root of a point's KL, whose estimate may be a little below 0."""
+    return max(0.0, one["kl"]) ** 0.5
+
+
 def picture(found: dict[str, Any]) -> Figure:
     """Gold against the square root of the KL: a line a run, its rolling mean over a few iterations."""
     figure, axes = plain(6.4, 4.0)
@@ -165,7 +170,7 @@ def picture(found: dict[str, Any]) -> Figure:
     for run in found["runs"]:
         axis, gold = (
             np.convolve([reading(one) for one in run["points"]], np.ones(SMOOTH) / SMOOTH, "valid")
-            for reading in (lambda one: max(0.0, one["kl"]) ** 0.5, lambda one: one["gold"])
+            for reading in (distance, lambda one: one["gold"])
         )
         label = run["reward"] if run["seed"] == found["runs"][0]["seed"] else None
         axes.plot(axis, gold, color=colours[run["reward"]], linewidth=1.4, alpha=0.8, label=label)
@@ -180,7 +185,7 @@ def print_markdown(found: dict[str, Any]) -> None:
     by_unit: dict[int, dict[str, list[dict[str, float]]]] = {}
     for run in found["runs"]:
         for one in run["points"]:
-            unit = int(max(0.0, one["kl"]) ** 0.5)
+            unit = int(distance(one))
             by_unit.setdefault(unit, {}).setdefault(run["reward"], []).append(one)
     names = list(dict.fromkeys(run["reward"] for run in found["runs"]))
     rows = []
@@ -214,7 +219,7 @@ def show(found: dict[str, Any]) -> None:
         points = run["points"]
         best = max(points, key=lambda one: one["gold"])
         parts = [
-            f"{name} {one['gold']:.3f} (proxy {one['proxy']:+.2f}) at sqrt KL {max(0.0, one['kl']) ** 0.5:.2f}"
+            f"{name} {one['gold']:.3f} (proxy {one['proxy']:+.2f}) at sqrt KL {distance(one):.2f}"
             for name, one in (("start", points[0]), ("best", best), ("end", points[-1]))
         ]
         print(f"{run['reward']}, seed {run['seed']}: {'; '.join(parts)}")

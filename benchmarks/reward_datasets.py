@@ -84,6 +84,9 @@ class Benchmark:
     """Sets with a longer prompt and answer are left out."""
 
 
+FROZEN = Benchmark()  # the split and the settings that the other benchmarks of these sets share
+
+
 def main() -> None:
     """Measure, write, print."""
     config = tyro.cli(Benchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))

@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.parts import begun, keep, markdown, print_table, read
-from benchmarks.reward_datasets import FILES, check_datasets, decided, stored
+from benchmarks.reward_datasets import FILES, FROZEN, check_datasets, decided, stored
 from benchmarks.reward_vs_trl import DATA
 from preferences.cli import guarded
 from preferences.errors import RankloopError
@@ -62,11 +62,11 @@ class Benchmark:
     """Which of them."""
     model: str = EMBEDDED
     """The embedded model, or a folder."""
-    sets: int = 400
+    sets: int = FROZEN.sets
     """Sets of a dataset at most, spread over its prompts."""
-    heldout: float = 0.5
+    heldout: float = FROZEN.heldout
     """Share of the prompts that is left aside."""
-    max_length: int = 768
+    max_length: int = FROZEN.max_length
     """Sets with a longer prompt and answer are left out."""
     folds: int = 5
     """Parts of the prompts, each judged by the others."""

@@ -31,8 +31,7 @@ import torch
 import tyro
 
 from benchmarks.parts import begun, keep, markdown, print_table, read, said
-from benchmarks.reward_datasets import FILES, check_datasets, decided, frozen, imported, rows_of, split, trained
-from benchmarks.reward_datasets import Benchmark as Datasets
+from benchmarks.reward_datasets import FILES, FROZEN, check_datasets, decided, frozen, imported, rows_of, split, trained
 from benchmarks.reward_vs_trl import DATA
 from preferences.cli import guarded
 from preferences.errors import RankloopError
@@ -43,7 +42,6 @@ from trainer.models import load_base
 from trainer.reward import Reward
 from trainer.reward_metrics import lengths, shares_by_prompt
 
-FROZEN = Datasets()  # whose training prompts these are
 SWEEP = json.dumps({
     "lr": [5e-5, 1e-4, 4e-4, 8e-4],
     "head_lr": [1e-5, 1e-3],

@@ -6,11 +6,10 @@ from pathlib import Path
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
+from tests.tiny import tiny_tokenizer
 from trainer.fake_base import empty_model
 from trainer.known_models import find_config
 
@@ -25,7 +24,7 @@ def write_random(name: str, folder: Path, device: torch.device) -> Path:
     """
     config, checkpoint = find_config(name)
     config.save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
     shapes = dict(empty_model(config, "none", getattr(torch, checkpoint)).named_parameters())
     split = split_torch_state_dict_into_shards(shapes, max_shard_size=SHARD)
     generator = torch.Generator(device).manual_seed(0)
@@ -43,13 +42,3 @@ def drawn(key: str, like: Tensor, generator: torch.Generator) -> Tensor:
     if like.dim() > 1:
         return made.normal_(0, SPREAD, generator=generator)
     return made.fill_(float(key.endswith("weight")))
-
-
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A token a byte, and one that ends an answer."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<end>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
