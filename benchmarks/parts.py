@@ -12,16 +12,17 @@ from rich.table import Table
 from preferences.errors import RankloopError
 
 
-def begun(path: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier call with these settings wrote; without one, a document that holds the settings alone.
+def begun(path: Path | None, settings: dict[str, Any], under: str = "settings") -> dict[str, Any]:
+    """What an earlier call with these settings wrote; without one, a document that holds the settings alone, `under` that
+    key.
 
     Raises RankloopError if the file is of other settings.
     """
     asked: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     if path is None or not path.exists():
-        return {"settings": asked}
+        return {under: asked}
     document = read(path)
-    if document.get("settings") != asked:
+    if document.get(under) != asked:
         raise RankloopError(f"{path} was measured with other options; give another --json, or move it away.")
     return document
 

@@ -7,7 +7,8 @@ time to a reward.
 
 Peers: TRL 1.12.0 as documented (whole value and reward models), TRL 1.12.0 with a LoRA value model, TRL 0.11.4 classic
 (value head on the trunk, no reward model). Peers and ours run alternately, each in a process of its own; an end token ends
-no answer, so that all have the same length. The first update of a run warms up and is not counted.
+no answer, so that all have the same length. The first update of a run warms up and is not counted. With the same --json, a
+stopped call goes on at the run where it stopped.
 """
 
 import json
@@ -26,6 +27,7 @@ sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on th
 
 import tyro
 
+from benchmarks.parts import begun, keep
 from benchmarks.peer_environments import TRL_0_11, TRL_1_12, python_of
 from benchmarks.ppo_results import CLASSIC, NAMES, OURS, OURS_4, SAMPLES, TRL, TRL_LORA, Measured, document, show
 from preferences.cli import guarded
@@ -42,7 +44,7 @@ class Benchmark:
     """PPO here against TRL's: time and memory of an update, and the time to a reward."""
 
     json: Path | None = None
-    """Write everything measured to this file, anew after each run."""
+    """Write everything measured to this file, anew after each run; go on with what is there."""
     quick: bool = False
     """Leave the time to reward out."""
     model: str = EMBEDDED
@@ -95,7 +97,8 @@ def measure(config: Benchmark) -> Measured:
     pythons = {script: python_of(*ENVIRONMENTS[script], cache) for script in needed & set(ENVIRONMENTS)}
     with tempfile.TemporaryDirectory() as folder:
         common = prepare(config, cache, Path(folder), ignore_eos=True)
-        measured = Measured(workload(config, common))
+        found = begun(config.json, workload(config, common), under="workload")
+        measured = Measured(found["workload"], found.get("runs", []))
         for alternation in range(config.alternations):
             for contestant in config.contestants:
                 settings = common | timing_settings(config, contestant, common)
@@ -152,12 +155,12 @@ def workload(config: Benchmark, common: dict[str, Any]) -> dict[str, Any]:
     """What is run, in numbers."""
     lengths = [len(ids) for ids in common["prompts"]]
     four = [lengths[i] for i in alike(lengths, config.episodes // SAMPLES)]
+    sizes = (
+        "episodes", "new_tokens", "epochs", "rank", "micro_batch", "token_budget", "updates", "reward_updates", "seed"
+    )  # fmt: skip
     return {
         "model": config.model,
-        **{
-            name: getattr(config, name)
-            for name in ("episodes", "new_tokens", "epochs", "rank", "micro_batch", "token_budget", "updates")
-        },
+        **{name: getattr(config, name) for name in sizes},
         "counted_updates": list(range(2, config.updates + 1)),
         "prompt_tokens": {"mean": statistics.mean(lengths), "longest": max(lengths)},
         "prompt_tokens_of_four_samples": {"mean": statistics.mean(four), "longest": max(four)},
@@ -173,19 +176,21 @@ def run_one(
     settings: dict[str, Any],
     **labels: Any,
 ) -> None:
-    """One run in a process of its own; what it said is kept and written."""
+    """One run in a process of its own; what it said is kept and written. One that was measured before is left as it is."""
+    labels = {"contestant": contestant, **labels}
+    if any(labels.items() <= run.items() for run in measured.runs):
+        return
     script = SCRIPTS[contestant]
     before = os.getloadavg()
     said = run_process(pythons.get(script, Path(sys.executable)), script, settings)
-    run = {"contestant": contestant, **labels, "load_average": [before, os.getloadavg()], **said}
+    run = {**labels, "load_average": [before, os.getloadavg()], **said}
     measured.runs.append(run)
     seconds = ", ".join(f"{row['seconds']:.1f}" for row in run["updates"])
     print(
         f"{NAMES[contestant]}: {seconds} s an update, {run['peak_rss_mb']:.0f} MiB, load {before[0]:.1f}",
         file=sys.stderr,
     )
-    if config.json:
-        config.json.write_text(json.dumps(document(measured), indent=1) + "\n")
+    keep(config.json, document(measured))
 
 
 def run_process(python: Path, script: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from preferences.run_files import CARD, WEIGHTS
 from trainer.adapters import WrongAdapter, checked_config, checked_weights
 from trainer.classifier import as_classifier, kept_scores, shorten
 from trainer.ensemble import FILE as ENSEMBLE
-from trainer.exits import checked_layer
+from trainer.exits import checked_layers, named_layers
 from trainer.models import Base, compute_dtype, load_base
 from trainer.recheck import FILE as RECHECK
 from trainer.recheck import read_recheck
@@ -52,6 +52,11 @@ def export(config: Export) -> dict[str, Any]:
         raise RankloopError(
             f"The reward model {config.adapter} reads the mean of an answer's states, which no sequence classifier does; "
             "export it without --merge, or train one with --pooling last."
+        )
+    if card["kind"] == "reward" and config.merge and len(named_layers(card.get("layer"))) > 1:
+        raise RankloopError(
+            f"The reward model {config.adapter} reads the mean of several layers, which no sequence classifier does; "
+            "export it without --merge, or train one with --layer and one number."
         )
     base = load_base(config.model or card["base"], "none", torch.device("cpu"), dtype_of(config))
     if base.tokenizer_hash != card["tokenizer"]:
@@ -115,8 +120,8 @@ def write_classifier(base: Base, adapter: Path, card: dict[str, Any], out: Path)
             "export the adapter without --merge."
         )
     model = merged(base, adapter)
-    if card.get("layer") is not None:
-        shorten(base, checked_layer(card["layer"], base))
+    for layer in checked_layers(card.get("layer"), base):
+        shorten(base, layer)
     model = as_classifier(model, base.pad_id, adapter / HEAD, card["mean"], card["std"], out)
     if not (adapter / RECHECK).is_file():
         return None

@@ -16,6 +16,7 @@ from trainer.calibration import fit_temperature
 from trainer.checkpoints import Checkpoints, State
 from trainer.elements import distinct
 from trainer.ensemble import Ensemble, averaged, member_role, normalised
+from trainer.exits import named_layers
 from trainer.going_on import folder_of, out_or_resume
 from trainer.models import Base
 from trainer.objective import Asked, Loss, SoftLabels, Ties
@@ -71,8 +72,9 @@ class Reward(Stage):
     """Rank of the adapter."""
     pooling: Pooling = "last"
     """Which states the head reads: the one after the answer's last token, or the mean of those after each of its tokens."""
-    layer: int | None = None
-    """The layer whose states the head reads, counted from 1 at the bottom; default the last. Those above it are not run."""
+    layer: tuple[int, ...] = ()
+    """The layers whose states the head reads, counted from 1 at the bottom: one, or the mean of several; default the last.
+    Those above them are not run."""
     l2: float = 1.0
     """Weight decay of the head's warm start, a linear probe on standardised states."""
     centering: float = 0.01
@@ -102,7 +104,8 @@ class Reward(Stage):
         wrong = out_or_resume(self)
         if min(self.save_every, self.keep) < 1:
             wrong.append("save_every and keep must be at least 1")
-        if self.layer is not None and self.layer < 1:
+        object.__setattr__(self, "layer", named_layers(self.layer))  # runs of before hold a number, or nothing
+        if any(layer < 1 for layer in self.layer):
             wrong.append("layer must be at least 1")
         if self.epochs < 0 or self.batch < 1 or self.lr <= 0 or self.members < 1:
             wrong.append("epochs must be at least 0, batch and members at least 1 and lr above 0")

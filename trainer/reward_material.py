@@ -10,7 +10,7 @@ from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.rounds import check_rankings
 from preferences.store import Store
-from trainer.exits import checked_layer
+from trainer.exits import checked_layers
 from trainer.going_on import resumed
 from trainer.models import Base
 from trainer.ranked import Ranked, context_length, data_hash, fitting, load_ranked
@@ -49,8 +49,7 @@ def read(config: "Reward", store: Store, base: Base, run: Run) -> Material:
     going_on = config.resume is not None
     if going_on:
         config = resumed(config, "reward")
-    if config.layer is not None:
-        checked_layer(config.layer, base)
+    checked_layers(config.layer, base)
     study = open_study(store, config.study)
     if not going_on:
         check_rankings(store, study, config.include_simulated)

@@ -14,7 +14,7 @@ from trainer.baseline import TextBaseline
 from trainer.calibration import brier, ece, fit_temperature, reliability
 from trainer.elements import distinct
 from trainer.ensemble import Ensemble
-from trainer.exits import leaving
+from trainer.exits import checked_layers, leaving
 from trainer.learning_curve import learning_curve
 from trainer.ranked import Ranked
 from trainer.reward import Reward
@@ -252,6 +252,6 @@ def curve_of(material: Material, learned: Sequence[Ranked]) -> list[Document]:
     """The learning curve's points."""
     roles: Roles = material.model.roles
     options = material.options
-    with leaving(roles.base, [options.layer], whole=False):
+    with leaving(roles.base, [checked_layers(options.layer, roles.base)], whole=False):
         points = learning_curve(roles, learned, material.held, options.pooling, options.l2, material.token_budget)
     return [asdict(point) for point in points]

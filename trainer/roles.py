@@ -23,7 +23,7 @@ from preferences.errors import RankloopError
 from preferences.run_files import CARD, WEIGHTS, holds_adapter
 from trainer.adapters import WrongAdapter, check_shapes, checked_config, checked_weights, read_json
 from trainer.batches import Batch, Example, collate, collate_pairs
-from trainer.exits import checked_layer, leaving, stack_of
+from trainer.exits import Layers, checked_layers, leaving, stack_of
 from trainer.lora import folded_forward, fuses, routed_forward
 from trainer.models import Base
 from trainer.runs import whole_folder
@@ -42,7 +42,7 @@ class Roles:
         self.base, self.world = base, world
         self.peft: PeftModel | None = None
         self.heads: dict[str, nn.Linear] = {}
-        self.exits: dict[str, int] = {}  # roles that read a lower layer, and which
+        self.exits: dict[str, Layers] = {}  # roles that read lower layers, and which
         self.route: tuple[str, ...] = (BASE,)
         self.shares = can_share(base)
 
@@ -57,7 +57,7 @@ class Roles:
         self._patch()
 
     def copy(self, source: str, target: str) -> None:
-        """A new role with the weights (and head, if any) of another one, which reads the same layer."""
+        """A new role with the weights (and head, if any) of another one, which reads the same layers."""
         assert self.peft is not None, f"There is no role {source!r} to copy."
         self.add(target, self.peft.peft_config[source])
         self._load_state(target, get_peft_model_state_dict(self.peft, adapter_name=source))
@@ -69,7 +69,7 @@ class Roles:
     def average(self, sources: Sequence[str], target: str) -> None:
         """A new role whose change of each layer is the mean of the sources' (arXiv 2401.12187); its rank is their sum.
 
-        It reads the layer that they all read.
+        It reads the layers that they all read.
         """
         assert self.peft is not None, "There are no roles to average."
         share = [1 / len(sources)] * len(sources)
@@ -151,14 +151,14 @@ class Roles:
             for layer in self.stack()[:-top_layers]:
                 layer.requires_grad_(False)
 
-    def read(self, role: str, layer: int | None) -> None:
-        """Have a role's states be those of a layer, counted from 1 at the bottom, behind the last norm; None for the last.
+    def read(self, role: str, layers: Any) -> None:
+        """Have a role's states be those of some layers, behind the last norm, as `exits.checked_layers` takes them.
 
-        Raises RankloopError if there is no such layer.
+        Raises RankloopError if there are no such layers.
         """
         self.exits.pop(role, None)
-        if layer is not None and checked_layer(layer, self.base) < len(self.stack()):
-            self.exits[role] = layer
+        if found := checked_layers(layers, self.base):
+            self.exits[role] = found
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Roles:
         try:
             with ExitStack() as within:
                 if any(role in self.exits for role in roles):  # a base in parts is put together layer by layer, by all
-                    layers = [self.exits.get(role) for role in roles]
+                    layers = [self.exits.get(role, ()) for role in roles]
                     within.enter_context(leaving(self.base, layers, whole=self.world.sharded))
                 yield
         finally:

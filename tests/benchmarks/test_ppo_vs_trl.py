@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def test_our_side_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert set(run["updates"][0]["phases"]) == {"generate", "score", "train"}
         assert run["peak_rss_mb"] > 100 and run["reward_pass_seconds"] > 0 and len(run["load_average"]) == 2
     assert found["workload"]["counted_updates"] == [2] and found["workload"]["episodes"] == 8
+    found["runs"].pop()
+    out.write_text(json.dumps(found))
+    again = measure(config)
+    assert again.runs[0] == found["runs"][0], "what was measured before was measured again"
+    assert [run["contestant"] for run in again.runs] == [OURS, OURS_4]
+    with pytest.raises(RankloopError, match="other options"):
+        measure(replace(config, epochs=3))
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -134,7 +134,7 @@ def test_the_states_of_a_layer_are_what_a_reward_model_reads_there(tmp_path: Pat
     examples = [*EXAMPLES, Example(EXAMPLES[-1].prompt, [44, 45])]
     states = layer_states(Layers(model=model), roles, examples, [1, 2])
     for layer in (1, 2):
-        with leaving(roles.base, [layer], whole=False):
+        with leaving(roles.base, [(layer,)], whole=False):
             for pooling in POOLINGS:
                 assert close(states[pooling, layer], pooled_states(roles, BASE, examples, pooling, 4096))
 

@@ -194,7 +194,7 @@ def comparisons(store: Store, study: Study, llama_folder: Path, own_cache: None)
 
 REWARDS: list[Prepared] = [
     {"ties": "davidson", "all_bad": 0.1},
-    {"members": 2, "loss": "plackett-luce", "pooling": "mean", "layer": 1},
+    {"members": 2, "loss": "plackett-luce", "pooling": "mean", "layer": (1,)},
     {"token_budget": 120, "checkpointing": True},
 ]
 
@@ -347,9 +347,9 @@ def test_a_base_in_parts_makes_the_ppo_run_of_a_whole_one(
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("layer", [None, 1])
+@pytest.mark.parametrize("layer", [(), (1,)])
 def test_a_base_in_parts_makes_the_reward_model_of_a_whole_one(
-    store: Store, comparisons: Prepared, tmp_path: Path, layer: int | None
+    store: Store, comparisons: Prepared, tmp_path: Path, layer: tuple[int, ...]
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     options = {**comparisons, "quantize": "nf4", "token_budget": 120, "layer": layer}

@@ -96,10 +96,71 @@ def test_a_lower_layer_is_a_model_with_fewer_layers(folder: Path, pooling: Pooli
     assert set(runs) == {1, 2}
 
 
+def test_several_layers_are_the_mean_of_their_states(folder: Path) -> None:
+    """Each over its root mean square, then through the last norm; beside rows that read the last layer."""
+    roles = with_adapters(load_base(str(folder), "none"), "reward", "policy")
+    seen: list[Tensor] = []
+    hooks = [layer.register_forward_hook(lambda *args: seen.append(of_layer(args[-1]))) for layer in roles.stack()]
+    alone = states_of(roles, "reward")
+    for hook in hooks:
+        hook.remove()
+    model = roles.base.model
+    norm = model.decoder.final_layer_norm if roles.base.is_encoder_decoder else model.model.norm
+    with torch.no_grad():
+        mean = sum(x / x.square().mean(-1, keepdim=True).sqrt() for x in seen) / 2
+        expected = norm(mean)
+    roles.read("reward", [2, 1])
+    assert roles.exits == {"reward": (1, 2)}
+    batch = roles.collate(EXAMPLES)
+    with torch.no_grad(), roles.routed("reward"):
+        found = roles.response_states(batch)
+    if not roles.base.is_encoder_decoder:
+        expected = expected[batch.rows[:, None], batch.positions]
+    kept = torch.arange(found.shape[1]) <= batch.lengths[:, None]
+    assert close(found[kept], expected[kept]) and not close(states_of(roles, "reward"), alone, 0.1)
+    both = states_of(roles, "policy", "reward").chunk(2)
+    assert close(both[1], states_of(roles, "reward")) and close(both[0], states_of(roles, "policy"))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_several_layers_send_gradients_to_each(folder: Path, checkpointing: bool) -> None:
+    """Against numbers: how far the sum of squares moves with one weight of the lower and of the upper layer."""
+    roles = with_adapters(load_base(str(folder), "none"), "reward")
+    roles.read("reward", [1, 2])
+    roles.train_only("reward")
+    batch = roles.collate(EXAMPLES)
+    weight = torch.linspace(-1, 1, roles.hidden_size)
+    kept = (torch.arange(batch.positions.shape[1]) <= batch.lengths[:, None])[:, :, None]
+
+    def value() -> Tensor:
+        return (roles.response_states(batch) * kept * weight).sum()
+
+    with roles.checkpointed(checkpointing), roles.routed("reward"):
+        value().backward()  # type: ignore[no-untyped-call]
+    for layer in roles.stack():
+        b = next(p for name, p in layer.named_parameters() if "lora_B.reward" in name)
+        assert b.grad is not None
+        place = divmod(int(b.grad.abs().argmax()), b.shape[1])
+        with torch.no_grad(), roles.routed("reward"):
+            b[place] += 1e-2
+            above = value()
+            b[place] -= 2e-2
+            slope = (above - value()) / 2e-2
+            b[place] += 1e-2
+        assert float(b.grad[place]) == pytest.approx(float(slope), rel=0.03)
+
+
+def of_layer(output: Any) -> Tensor:
+    """A layer's states."""
+    states: Tensor = output[0] if isinstance(output, tuple) else output
+    return states.detach()
+
+
 def test_the_last_layer_is_no_lower_layer(base: Base) -> None:
     roles = with_adapters(base, "reward", heads=["reward"])
-    roles.read("reward", 2)
-    assert not roles.exits
+    for layer in (2, [2], None, []):
+        roles.read("reward", layer)
+        assert not roles.exits
 
 
 def states_of(roles: Roles, *blocks: str) -> Tensor:
@@ -129,7 +190,7 @@ def test_a_stack_that_must_run_whole_gives_the_same(folder: Path) -> None:
     expected = states_of(whole, "reward")
     whole.exits.clear()
     runs = layer_runs(whole)
-    with leaving(whole.base, [1], whole=True):
+    with leaving(whole.base, [(1,)], whole=True):
         found = states_of(whole, "reward")
     assert set(runs) == {1, 2} and close(found, expected, 1e-6)
 
@@ -205,7 +266,7 @@ def test_copies_and_averages_read_what_they_were_made_from(folder: Path) -> None
     found, expected = (Ensemble(some[0].roles, tuple(some), {}, 0.5).score_all(EXAMPLES, 100) for some in members)
     assert found == pytest.approx(expected, abs=1e-4)
     members[0][0].copy_as_value("value")
-    assert whole.exits["value"] == 1
+    assert whole.exits["value"] == (1,)
 
 
 def test_the_stack_of_an_encoder_decoder_is_its_decoder() -> None:
@@ -220,7 +281,7 @@ def test_the_stack_of_an_encoder_decoder_is_its_decoder() -> None:
 def options(store: Store, study: Study, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Options of a short run on an easy rule, reading the lower layer."""
     fill(store, study, train=24, heldout=8)
-    yield {"db": store.path, "out": tmp_path / "reward", "rank": 4, "batch": 4, "layer": 1}
+    yield {"db": store.path, "out": tmp_path / "reward", "rank": 4, "batch": 4, "layer": (1,)}
 
 
 @pytest.mark.parametrize("more", [{}, {"members": 2}, {"members": 2, "combine": "average"}, {"checkpointing": True}])
@@ -234,9 +295,9 @@ def test_a_run_on_a_lower_layer_is_saved_and_loaded(
     roles = Roles(load_base(str(llama_folder), "none"))
     runs = layer_runs(roles)
     model = checked_reward(roles, adapter, 4096)
-    assert set(runs) == {1} and set(roles.exits.values()) == {1}
+    assert set(runs) == {1} and set(roles.exits.values()) == {(1,)}
     if not more.get("members"):
-        assert read_card(adapter, base)["layer"] == 1
+        assert read_card(adapter, base)["layer"] == [1]
     found = evaluate_reward(EvaluateReward(db=store.path, adapter=adapter), store, load_base(str(llama_folder), "none"))
     assert found["accuracy"]["value"] == pytest.approx(result["heldout_accuracy"]["value"])
     for role in model.blocks:
@@ -253,6 +314,21 @@ def test_ppo_on_a_reward_that_reads_a_lower_layer(
     adapter = Path(reward(Reward(**options, epochs=0.5), store, base)["adapter"])
     sizes: dict[str, Any] = {"iterations": 2, "episodes": 4, "max_new_tokens": 6, "sample_next": False, "epochs": 2}
     run = Ppo(db=store.path, out=tmp_path / "ppo", reward=adapter, **sizes, **more)
+    ppo(run, store, load_base(str(llama_folder), "none"))
+    assert all(line["skipped_updates"] == 0 for line in metrics(tmp_path / "ppo"))
+
+
+def test_a_run_on_several_layers_is_saved_and_judges_a_rollout(
+    store: Store, options: dict[str, Any], llama_folder: Path, tmp_path: Path
+) -> None:
+    base = load_base(str(llama_folder), "none")
+    result = reward(Reward(**{**options, "layer": (1, 2)}, epochs=3.0, lr=3e-3), store, base)
+    assert result["train_accuracy"] > 0.8
+    roles = Roles(load_base(str(llama_folder), "none"))
+    checked_reward(roles, Path(result["adapter"]), 4096)
+    assert set(roles.exits.values()) == {(1, 2)}
+    sizes: dict[str, Any] = {"iterations": 2, "episodes": 4, "max_new_tokens": 6, "sample_next": False, "epochs": 2}
+    run = Ppo(db=store.path, out=tmp_path / "ppo", reward=Path(result["adapter"]), **sizes)
     ppo(run, store, load_base(str(llama_folder), "none"))
     assert all(line["skipped_updates"] == 0 for line in metrics(tmp_path / "ppo"))
 
@@ -274,13 +350,13 @@ def test_a_layer_that_is_not_there_is_one_sentence(
     store: Store, options: dict[str, Any], base: Base, llama_folder: Path
 ) -> None:
     with pytest.raises(RankloopError) as error:
-        reward(Reward(**{**options, "layer": 9}), store, base)
+        reward(Reward(**{**options, "layer": (1, 9)}), store, base)
     assert is_one_sentence(str(error.value)) and "from 1 to 2" in str(error.value)
     assert not (options["out"] / "config.json").exists()
     with pytest.raises(RankloopError, match="layer must be at least 1"):
-        Reward(**{**options, "layer": 0})
+        Reward(**{**options, "layer": (1, 0)})
     roles = with_adapters(load_base(str(llama_folder), "none"), "reward", heads=["reward"])
-    for layer in ("first", 0, 3, True):
+    for layer in ("first", 0, 3, True, [1, 3], [1, 1]):
         folder = options["out"].with_name(f"damaged-{layer}")
         roles.save("reward", folder, {"kind": "reward", "mean": 0.0, "std": 1.0, "layer": layer})
         with pytest.raises(RankloopError) as error:

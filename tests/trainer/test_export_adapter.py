@@ -51,7 +51,11 @@ def policy(folder: Path, out: Path, quantization: str = "none") -> Roles:
 
 
 def reward_model(
-    folder: Path, out: Path, pooling: str = "last", quantization: str = "none", layer: int | None = None
+    folder: Path,
+    out: Path,
+    pooling: str = "last",
+    quantization: str = "none",
+    layer: int | list[int] | None = None,
 ) -> RewardModel:
     """A reward model with random weights, saved with the answers that it is known by."""
     roles = with_adapters(load_base(str(folder), quantization), "reward", heads=["reward"])  # type: ignore[arg-type]
@@ -177,6 +181,7 @@ def test_a_reward_model_in_sixteen_bits_says_how_far_its_scores_are_off(llama_fo
 
 def test_what_cannot_be_exported_is_one_sentence(llama_folder: Path, t5_folder: Path, tmp_path: Path) -> None:
     reward_model(llama_folder, tmp_path / "mean", pooling="mean")
+    reward_model(llama_folder, tmp_path / "layers", layer=[1, 2])
     reward_model(t5_folder, tmp_path / "t5")
     policy(llama_folder, tmp_path / "policy")
     other = save_tiny_llama(tmp_path / "other", vocabulary=300)
@@ -184,6 +189,7 @@ def test_what_cannot_be_exported_is_one_sentence(llama_folder: Path, t5_folder: 
     (tmp_path / "full" / "file").write_text("")
     for options, words in (
         ({"adapter": tmp_path / "mean", "merge": True}, "--pooling last"),
+        ({"adapter": tmp_path / "layers", "merge": True}, "one number"),
         ({"adapter": tmp_path / "t5", "merge": True}, "encoder-decoder"),
         ({"adapter": tmp_path / "policy", "model": str(other)}, "trained with another tokenizer"),
         ({"adapter": tmp_path}, "holds no rankloop adapter"),
