@@ -78,8 +78,8 @@ class Benchmark:
     """Characters of the distinct answers to learn from at most; training sets beyond these are left out."""
     seeds: int = 3
     """Runs of each dataset, from seed 0 on."""
-    options: str = '{"layer": [16, 21], "pooling": "mean", "l2": 10, "epochs": 0.5, "looks": 2, "normalise_on": 8}'
-    """Options of `trainer reward` beside its defaults, as JSON; layer, pooling and l2 as reward_layers.py found them."""
+    options: str = '{"layer": [16, 21], "pooling": "mean", "l2": 10, "epochs": 0, "normalise_on": 8}'
+    """Options of `trainer reward` beside its defaults, as JSON; layers, pooling and l2 as reward_layers.py found them."""
     max_length: int = 768
     """Sets with a longer prompt and answer are left out."""
 

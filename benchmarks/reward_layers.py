@@ -36,7 +36,7 @@ from preferences.intervals import Interval
 from trainer.batches import Batch, Example, shared_batches
 from trainer.elements import distinct
 from trainer.embedded import EMBEDDED
-from trainer.exits import find_stack
+from trainer.exits import Layers, find_stack, mixed
 from trainer.learning_curve import probe_scores
 from trainer.models import load_base
 from trainer.ranked import Ranked
@@ -74,6 +74,8 @@ class Benchmark:
     """Weight decays of the probe."""
     every: int = 3
     """Layers between two that are probed; the last one always is."""
+    also: tuple[str, ...] = ()
+    """What is probed besides: a layer, or the mean of several, as 16+21."""
     token_budget: int = 4096
     """Tokens a micro-batch."""
 
@@ -87,7 +89,7 @@ def main() -> None:
 def measure(config: Benchmark) -> dict[str, Any]:
     """{"datasets": {name: {"sets", "last": {layer: {l2: interval of the accuracy}}, "mean": ...}}}; layer 1 is the lowest."""
     check_datasets(config.datasets)
-    names = ("model", "sets", "heldout", "max_length", "folds", "l2", "every")
+    names = ("model", "sets", "heldout", "max_length", "folds", "l2", "every", "also")
     found = begun(config.json, {name: getattr(config, name) for name in names})
     found.setdefault("datasets", {})
     roles = Roles(load_base(config.model, "none"))
@@ -106,20 +108,32 @@ def measure(config: Benchmark) -> dict[str, Any]:
 def probed(config: Benchmark, roles: Roles, ranked: Sequence[Ranked]) -> dict[str, Any]:
     """Accuracy by pooling, layer, and weight decay."""
     examples, rows = distinct(ranked)
-    depth = len(roles.stack())
-    layers = sorted({*range(config.every, depth + 1, config.every), depth})
-    states = layer_states(config, roles, examples, layers)
+    wanted = probed_layers(config, len(roles.stack()))
+    states = layer_states(config, roles, examples, wanted)
     prompts = sorted({r.prompt for r in ranked})
     random.Random(2).shuffle(prompts)
     folds = [set(prompts[i :: config.folds]) for i in range(config.folds) if prompts[i :: config.folds]]
 
-    def one(pooling: Pooling, layer: int, l2: float) -> dict[str, Any]:
-        return crossed(states[pooling, layer], ranked, rows, folds, l2).as_dict()
+    def one(pooling: Pooling, layers: Layers, l2: float) -> dict[str, Any]:
+        return crossed(states[pooling, layers], ranked, rows, folds, l2).as_dict()
 
     return {
-        pooling: {str(layer): {f"{l2:g}": one(pooling, layer, l2) for l2 in config.l2} for layer in layers}
+        pooling: {
+            "+".join(map(str, layers)): {f"{l2:g}": one(pooling, layers, l2) for l2 in config.l2} for layers in wanted
+        }
         for pooling in POOLINGS
     }
+
+
+def probed_layers(config: Benchmark, depth: int) -> list[Layers]:
+    """What is probed: every so manieth layer and the last, and what is asked for besides. Raises RankloopError."""
+    found: set[Layers] = {(layer,) for layer in (*range(config.every, depth + 1, config.every), depth)}
+    for row in config.also:
+        numbers = row.split("+")
+        if not all(number.isdecimal() and 1 <= int(number) <= depth for number in numbers):
+            raise RankloopError(f"--also takes layers from 1 to {depth}, or several as 1+{depth}; {row!r} is neither.")
+        found.add(tuple(sorted(map(int, numbers))))
+    return sorted(found)
 
 
 def crossed(
@@ -141,24 +155,27 @@ def crossed(
 
 @torch.no_grad()
 def layer_states(
-    config: Benchmark, roles: Roles, examples: Sequence[Example], layers: Sequence[int]
-) -> dict[tuple[Pooling, int], Tensor]:
-    """(answers, hidden) pooled states after each of those layers and the last norm. Raises RankloopError."""
-    parts: dict[tuple[Pooling, int], Tensor] = {
-        (pooling, layer): torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
+    config: Benchmark, roles: Roles, examples: Sequence[Example], wanted: Sequence[Layers]
+) -> dict[tuple[Pooling, Layers], Tensor]:
+    """(answers, hidden) pooled states after each of those layers, or of their mean, and the last norm; the last of `wanted`
+    is the last layer. Raises RankloopError."""
+    parts: dict[tuple[Pooling, Layers], Tensor] = {
+        (pooling, layers): torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
         for pooling in POOLINGS
-        for layer in layers
+        for layers in wanted
     }
+    every = sorted({layer for layers in wanted for layer in layers})
     bar = tqdm(total=len(examples), unit="answer", desc="states")
-    with bar, roles.routed(BASE), watching(roles, layers) as said:
+    with bar, roles.routed(BASE), watching(roles, every) as said:
         for rows in shared_batches(examples, config.token_budget, roles.together):
             batch = roles.collate([examples[i] for i in rows])
             last = roles.response_states(batch)
             before = dict(said)
-            for layer in layers:
-                of_answers = normed(roles, batch, before[layer])[batch.rows[:, None], batch.positions]
+            for layers in wanted:
+                states = mixed([before[layer] for layer in layers])
+                of_answers = normed(roles, batch, states)[batch.rows[:, None], batch.positions]
                 for pooling in POOLINGS:
-                    parts[pooling, layer][rows] = pooled(of_answers, batch.lengths, pooling)
+                    parts[pooling, layers][rows] = pooled(of_answers, batch.lengths, pooling)
             if not torch.allclose(of_answers, last, rtol=1e-3, atol=1e-3):
                 raise RankloopError(f"The layers of {config.model} cannot be read apart; give a Llama-like model.")
             bar.update(len(rows))

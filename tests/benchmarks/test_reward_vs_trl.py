@@ -14,7 +14,7 @@ from benchmarks.reward_datasets import Benchmark as Datasets
 from benchmarks.reward_datasets import chosen, rows_of, split, summarise, summary, within
 from benchmarks.reward_datasets import measure as measure_datasets
 from benchmarks.reward_datasets import print_markdown as print_datasets
-from benchmarks.reward_layers import POOLINGS, crossed, layer_states
+from benchmarks.reward_layers import POOLINGS, crossed, layer_states, probed_layers
 from benchmarks.reward_layers import Benchmark as Layers
 from benchmarks.reward_layers import measure as measure_layers
 from benchmarks.reward_layers import print_markdown as print_layers
@@ -132,11 +132,17 @@ def test_the_states_of_a_layer_are_what_a_reward_model_reads_there(tmp_path: Pat
     model = str(save_tiny_llama(tmp_path / "model"))
     roles = Roles(load_base(model, "none"))
     examples = [*EXAMPLES, Example(EXAMPLES[-1].prompt, [44, 45])]
-    states = layer_states(Layers(model=model), roles, examples, [1, 2])
-    for layer in (1, 2):
-        with leaving(roles.base, [(layer,)], whole=False):
+    wanted = probed_layers(Layers(model=model, every=1, also=("2+1",)), 2)
+    assert wanted == [(1,), (1, 2), (2,)]
+    states = layer_states(Layers(model=model), roles, examples, wanted)
+    for layers in wanted:
+        with leaving(roles.base, [layers], whole=False):
             for pooling in POOLINGS:
-                assert close(states[pooling, layer], pooled_states(roles, BASE, examples, pooling, 4096))
+                assert close(states[pooling, layers], pooled_states(roles, BASE, examples, pooling, 4096))
+    for wrong in ("3", "1+", "0+1", "first"):
+        with pytest.raises(RankloopError, match="--also") as error:
+            probed_layers(Layers(model=model, also=(wrong,)), 2)
+        assert is_one_sentence(str(error.value))
 
 
 def test_the_gold_scorer_has_an_optimum() -> None:
@@ -189,11 +195,11 @@ def test_datasets_and_layers_on_a_tiny_model(
     print_datasets(found)
     assert "| finegrained |" in capsys.readouterr().out
 
-    options = {"json": tmp_path / "l.json", "every": 1, **common}
+    options = {"json": tmp_path / "l.json", "every": 1, "also": ("1+2",), **common}
     first = measure_layers(Layers(datasets=("ukp",), **options))
     found = measure_layers(Layers(datasets=("ukp", "finegrained"), **options))
     assert found["datasets"]["ukp"] == first["datasets"]["ukp"]
-    assert list(found["datasets"]["finegrained"]["mean"]) == ["1", "2"]
+    assert list(found["datasets"]["finegrained"]["mean"]) == ["1", "1+2", "2"]
     print_layers(found)
     assert "| layer | ukp, last | finegrained, last | ukp, mean | finegrained, mean |" in capsys.readouterr().out
 
