@@ -3,9 +3,11 @@
 """What the options of `trainer ppo` are worth: the same start, reward model, prompts and seed, one option changed a run.
 
     scripts/round --out ROUND && python benchmarks/ppo_options.py --round ROUND --json options.json
+    python benchmarks/ppo_options.py --json options.json --markdown
 
 Each run is a `trainer ppo` of its own on a copy of the round's database; it ends with the score and the KL of its last
-iterations, which count, and the processor time that it took, which other work on the machine changes little.
+iterations, which count, and the processor time that it took, which other work on the machine changes little. With the same
+--json, a stopped call goes on at the run where it stopped.
 """
 
 import json
@@ -19,6 +21,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +29,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # as a script, only its own folder is on the path
 
 import tyro
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.parts import begun, keep, markdown, print_table, read
 from preferences.cli import guarded
 from preferences.errors import RankloopError
 from preferences.run_files import METRICS
@@ -66,12 +67,14 @@ LAST = 3  # iterations that count
 class OptionsBenchmark:
     """PPO with one option changed a run."""
 
-    round: Path
+    round: Path | None = None
     """Folder of a finished `scripts/round --out`."""
+    markdown: bool = False
+    """Print what --json holds as Markdown, and measure nothing."""
     model: str = EMBEDDED
     """The round's base model."""
     json: Path | None = None
-    """Write what was measured to this file, anew after each run."""
+    """Write what was measured to this file, anew after each run; go on with what is there."""
     variants: tuple[str, ...] = tuple(VARIANTS)
     """Which runs, in this order."""
     seeds: tuple[int, ...] = (0,)
@@ -87,31 +90,36 @@ class OptionsBenchmark:
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown or self.iterations < LAST:
             raise RankloopError(f"variants must be among {', '.join(VARIANTS)}, iterations at least {LAST}.")
-        for part in ("round.db", "reward/adapter"):
-            if not (self.round / part).exists():
+        for part in () if self.markdown else ("round.db", "reward/adapter"):
+            if self.round is None or not (self.round / part).exists():
                 raise RankloopError(f"{self.round} has no {part}; give the folder of a finished `scripts/round --out`.")
 
 
 def main() -> None:
     """Measure, write, print."""
     config = tyro.cli(OptionsBenchmark, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    guarded(lambda: show(measure(config)))
+    guarded(lambda: print(markdown(*table(read(config.json)))) if config.markdown else show(measure(config)))
 
 
 def measure(config: OptionsBenchmark) -> dict[str, Any]:
-    """One run a variant and seed; {"runs": [...], "rows": [one a variant, averaged over seeds]}."""
-    runs: list[dict[str, Any]] = []
-    for seed in config.seeds:
-        for variant in config.variants:
-            runs.append({"variant": variant, "seed": seed, **run(config, VARIANTS[variant], seed)})
-            print(json.dumps({key: value for key, value in runs[-1].items() if key != "iterations"}), file=sys.stderr)
-            if config.json:
-                config.json.write_text(json.dumps(document(config, runs), indent=1) + "\n")
-    return document(config, runs)
+    """One run a variant and seed; {"workload", "runs": [...], "rows": [one a variant, averaged over seeds]}."""
+    sizes = {name: getattr(config, name) for name in ("model", "iterations", "episodes", "tokens")}
+    found = begun(config.json, {**sizes, "counted_iterations": LAST}, under="workload")
+    runs = found.setdefault("runs", [])
+    for seed, variant in product(config.seeds, config.variants):
+        if any((run["variant"], run["seed"]) == (variant, seed) for run in runs):
+            continue
+        runs.append({"variant": variant, "seed": seed, **run(config, VARIANTS[variant], seed)})
+        of_each = {name: [run for run in runs if run["variant"] == name] for name in VARIANTS}
+        found["rows"] = [row_of(name, own) for name, own in of_each.items() if own]
+        keep(config.json, found)
+        print(json.dumps({key: value for key, value in runs[-1].items() if key != "iterations"}), file=sys.stderr)
+    return found
 
 
 def run(config: OptionsBenchmark, options: Options, seed: int) -> dict[str, Any]:
     """One training run, and what its last iterations say."""
+    assert config.round is not None, "Measured without a round."
     with tempfile.TemporaryDirectory() as folder:
         db, out = Path(folder) / "round.db", Path(folder) / "run"
         with closing(sqlite3.connect(config.round / "round.db")) as theirs, closing(sqlite3.connect(db)) as ours:
@@ -161,30 +169,27 @@ def summary(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {"first_score": lines[0]["objective/scores"], **means, "peak_mb": lines[-1]["seconds/peak_memory_mb"]}
 
 
-def document(config: OptionsBenchmark, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What --json writes."""
-    rows = []
-    for variant in config.variants:
-        own = [run for run in runs if run["variant"] == variant]
-        if own:
-            numbers = {key: statistics.mean(run[key] for run in own) for key in ("first_score", *COLUMNS)}
-            rows.append({"variant": variant, "options": VARIANTS[variant], "seeds": len(own), **numbers})
-    sizes = {name: getattr(config, name) for name in ("iterations", "episodes", "tokens")}
-    return {"workload": {**sizes, "counted_iterations": LAST}, "rows": rows, "runs": list(runs)}
+def row_of(variant: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A variant's numbers, averaged over its seeds."""
+    numbers = {key: statistics.mean(run[key] for run in runs) for key in ("first_score", *COLUMNS)}
+    return {"variant": variant, "options": VARIANTS[variant], "seeds": len(runs), **numbers}
 
 
-def show(found: dict[str, Any]) -> None:
+def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row a variant."""
+    rows = [
+        [row["variant"], *(f"{row[key]:.{0 if key in {'cpu_seconds', 'peak_mb'} else 2}f}" for key in COLUMNS)]
+        for row in found["rows"]
+    ]
+    return ["", *COLUMNS.values()], rows
+
+
+def show(found: Mapping[str, Any]) -> None:
     """One table on stdout."""
     work = found["workload"]
-    title = f"{work['iterations']} iterations of {work['episodes']} answers; means of the last {LAST}"
-    table = Table(title=title, box=SIMPLE)
-    for column in ("", *COLUMNS.values()):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for row in found["rows"]:
-        table.add_row(
-            row["variant"], *(f"{row[key]:.{0 if key in {'cpu_seconds', 'peak_mb'} else 2}f}" for key in COLUMNS)
-        )
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    print_table(
+        *table(found), title=f"{work['iterations']} iterations of {work['episodes']} answers; means of the last {LAST}"
+    )
 
 
 if __name__ == "__main__":

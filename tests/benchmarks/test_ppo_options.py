@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ppo_options import COLUMNS, OptionsBenchmark, flags, measure, summary
+from benchmarks.ppo_options import COLUMNS, OptionsBenchmark, flags, measure, show, summary
 from preferences.errors import RankloopError
 from scripts.loop import Round, play
 from tests.trainer.make import is_one_sentence
 
 
 @pytest.mark.slow
-def test_two_variants_on_a_tiny_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_variants_on_a_tiny_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("RANKLOOP_CACHE", str(tmp_path / "cache"))
     played, out = tmp_path / "round", tmp_path / "options.json"
     play(Round(fast=True, out=played))
@@ -26,6 +28,14 @@ def test_two_variants_on_a_tiny_round(tmp_path: Path, monkeypatch: pytest.Monkey
         assert set(COLUMNS) < set(row) and row["cpu_seconds"] > 0 and row["peak_mb"] > 100
     assert found["rows"][0]["explained_variance"] != 0 and found["rows"][1]["explained_variance"] == 0
     assert [len(run["iterations"]) for run in found["runs"]] == [3, 3]
+    capsys.readouterr()
+    monkeypatch.setattr(
+        "benchmarks.ppo_options.run", lambda *_: pytest.fail("what was measured before was measured again")
+    )
+    config = OptionsBenchmark(round=played, model=str(played / "tiny"), json=out, variants=variants, **sizes)
+    assert measure(config) == found
+    show(found)
+    assert "rloo, samples 4" in capsys.readouterr().out
     assert (played / "round.db").read_bytes() == before  # the runs had a database of their own
 
 
@@ -53,6 +63,7 @@ def test_options_become_flags() -> None:
 
 
 def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
+    OptionsBenchmark(markdown=True)
     for wrong in ({}, {"variants": ("best",)}, {"iterations": 2}):
         with pytest.raises(RankloopError) as error:
             OptionsBenchmark(round=tmp_path, **wrong)  # type: ignore[arg-type]
