@@ -90,8 +90,12 @@ class OptionsBenchmark:
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown or self.iterations < LAST:
             raise RankloopError(f"variants must be among {', '.join(VARIANTS)}, iterations at least {LAST}.")
-        for part in () if self.markdown else ("round.db", "reward/adapter"):
-            if self.round is None or not (self.round / part).exists():
+        if self.markdown:
+            return
+        if self.round is None:
+            raise RankloopError("A run needs --round, the folder of a finished `scripts/round --out`.")
+        for part in ("round.db", "reward/adapter"):
+            if not (self.round / part).exists():
                 raise RankloopError(f"{self.round} has no {part}; give the folder of a finished `scripts/round --out`.")
 
 
@@ -103,7 +107,7 @@ def main() -> None:
 
 def measure(config: OptionsBenchmark) -> dict[str, Any]:
     """One run a variant and seed; {"workload", "runs": [...], "rows": [one a variant, averaged over seeds]}."""
-    sizes = {name: getattr(config, name) for name in ("model", "iterations", "episodes", "tokens")}
+    sizes = {name: getattr(config, name) for name in ("round", "model", "iterations", "episodes", "tokens")}
     found = begun(config.json, {**sizes, "counted_iterations": LAST}, under="workload")
     runs = found.setdefault("runs", [])
     for seed, variant in product(config.seeds, config.variants):

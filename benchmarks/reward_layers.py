@@ -36,9 +36,9 @@ from preferences.intervals import Interval
 from trainer.batches import Batch, Example, shared_batches
 from trainer.elements import distinct
 from trainer.embedded import EMBEDDED
-from trainer.exits import Layers, find_stack, mixed
+from trainer.exits import Layers, checked_layers, find_stack, mixed, stack_of, states_of
 from trainer.learning_curve import probe_scores
-from trainer.models import load_base
+from trainer.models import Base, load_base
 from trainer.ranked import Ranked
 from trainer.reward_metrics import hit, pairs_of, shares_by_prompt
 from trainer.roles import BASE, Roles
@@ -108,7 +108,7 @@ def measure(config: Benchmark) -> dict[str, Any]:
 def probed(config: Benchmark, roles: Roles, ranked: Sequence[Ranked]) -> dict[str, Any]:
     """Accuracy by pooling, layer, and weight decay."""
     examples, rows = distinct(ranked)
-    wanted = probed_layers(config, len(roles.stack()))
+    wanted = probed_layers(config, roles.base)
     states = layer_states(config, roles, examples, wanted)
     prompts = sorted({r.prompt for r in ranked})
     random.Random(2).shuffle(prompts)
@@ -125,14 +125,17 @@ def probed(config: Benchmark, roles: Roles, ranked: Sequence[Ranked]) -> dict[st
     }
 
 
-def probed_layers(config: Benchmark, depth: int) -> list[Layers]:
+def probed_layers(config: Benchmark, base: Base) -> list[Layers]:
     """What is probed: every so manieth layer and the last, and what is asked for besides. Raises RankloopError."""
+    depth = len(stack_of(base))
     found: set[Layers] = {(layer,) for layer in (*range(config.every, depth + 1, config.every), depth)}
     for row in config.also:
-        numbers = row.split("+")
-        if not all(number.isdecimal() and 1 <= int(number) <= depth for number in numbers):
-            raise RankloopError(f"--also takes layers from 1 to {depth}, or several as 1+{depth}; {row!r} is neither.")
-        found.add(tuple(sorted(map(int, numbers))))
+        try:
+            found.add(checked_layers([int(number) for number in row.split("+")], base) or (depth,))
+        except (ValueError, RankloopError) as error:
+            raise RankloopError(
+                f"--also takes layers from 1 to {depth}, or several as 1+{depth}; {row!r} is neither."
+            ) from error
     return sorted(found)
 
 
@@ -200,7 +203,7 @@ def watching(roles: Roles, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]
 
     def watch(number: int) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> None:
-            said[number] = output[0] if isinstance(output, tuple) else output
+            said[number] = states_of(output)
 
         return hook
 

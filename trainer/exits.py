@@ -96,10 +96,8 @@ def mixed(states: Sequence[Tensor]) -> Tensor:
     """(rows, W, hidden): the states of one layer as they are; of several the mean, each over its root mean square."""
     if len(states) == 1:
         return states[0]
-    total = sum(
-        (x.float() * x.float().square().mean(-1, keepdim=True).add(TINY).rsqrt() for x in states), torch.zeros(())
-    )
-    return (total / len(states)).to(states[0].dtype)
+    same_size = [nn.functional.rms_norm(x.float(), x.shape[-1:], eps=TINY) for x in states]
+    return torch.stack(same_size).mean(0).to(states[0].dtype)
 
 
 def states_of(output: Any) -> Tensor:

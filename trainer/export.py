@@ -48,16 +48,8 @@ def export(config: Export) -> dict[str, Any]:
     card = card_of(config.adapter)
     if config.out.exists() and any(config.out.iterdir()):
         raise RankloopError(f"{config.out} is not empty; give another --out.")
-    if card["kind"] == "reward" and config.merge and card.get("pooling", "last") != "last":
-        raise RankloopError(
-            f"The reward model {config.adapter} reads the mean of an answer's states, which no sequence classifier does; "
-            "export it without --merge, or train one with --pooling last."
-        )
-    if card["kind"] == "reward" and config.merge and len(named_layers(card.get("layer"))) > 1:
-        raise RankloopError(
-            f"The reward model {config.adapter} reads the mean of several layers, which no sequence classifier does; "
-            "export it without --merge, or train one with --layer and one number."
-        )
+    if card["kind"] == "reward" and config.merge:
+        check_one_state(card, config.adapter)
     base = load_base(config.model or card["base"], "none", torch.device("cpu"), dtype_of(config))
     if base.tokenizer_hash != card["tokenizer"]:
         raise WrongAdapter(
@@ -107,6 +99,20 @@ def write_alone(adapter: Path, out: Path) -> None:
             shutil.copy(adapter / name, out / name)
 
 
+def check_one_state(card: dict[str, Any], adapter: Path) -> None:
+    """Raises RankloopError if a reward model's head reads a mean, as no sequence classifier does."""
+    means = {
+        ("an answer's states", "--pooling last"): card.get("pooling", "last") != "last",
+        ("several layers", "--layer and one number"): len(named_layers(card.get("layer"))) > 1,
+    }
+    for (what, remedy), reads in means.items():
+        if reads:
+            raise RankloopError(
+                f"The reward model {adapter} reads the mean of {what}, which no sequence classifier does; "
+                f"export it without --merge, or train one with {remedy}."
+            )
+
+
 def merged(base: Base, adapter: Path) -> Any:
     """The base's model with the adapter added to its weights (arXiv 2106.09685, section 4.1)."""
     return PeftModel.from_pretrained(base.model, adapter).merge_and_unload(safe_merge=True)
@@ -120,8 +126,8 @@ def write_classifier(base: Base, adapter: Path, card: dict[str, Any], out: Path)
             "export the adapter without --merge."
         )
     model = merged(base, adapter)
-    for layer in checked_layers(card.get("layer"), base):
-        shorten(base, layer)
+    if layers := checked_layers(card.get("layer"), base):
+        shorten(base, layers[-1])
     model = as_classifier(model, base.pad_id, adapter / HEAD, card["mean"], card["std"], out)
     if not (adapter / RECHECK).is_file():
         return None

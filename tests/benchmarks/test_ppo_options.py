@@ -1,6 +1,8 @@
 """The options of PPO beside each other: what counts, and one variant on a tiny round."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,9 @@ def test_two_variants_on_a_tiny_round(
     )
     config = OptionsBenchmark(round=played, model=str(played / "tiny"), json=out, variants=variants, **sizes)
     assert measure(config) == found
+    other = shutil.copytree(played, tmp_path / "other")
+    with pytest.raises(RankloopError, match="other options"):
+        measure(replace(config, round=other))
     show(found)
     assert "rloo, samples 4" in capsys.readouterr().out
     assert (played / "round.db").read_bytes() == before  # the runs had a database of their own
@@ -64,6 +69,8 @@ def test_options_become_flags() -> None:
 
 def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
     OptionsBenchmark(markdown=True)
+    with pytest.raises(RankloopError, match="--round"):
+        OptionsBenchmark()
     for wrong in ({}, {"variants": ("best",)}, {"iterations": 2}):
         with pytest.raises(RankloopError) as error:
             OptionsBenchmark(round=tmp_path, **wrong)  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ def test_the_states_of_a_layer_are_what_a_reward_model_reads_there(tmp_path: Pat
     model = str(save_tiny_llama(tmp_path / "model"))
     roles = Roles(load_base(model, "none"))
     examples = [*EXAMPLES, Example(EXAMPLES[-1].prompt, [44, 45])]
-    wanted = probed_layers(Layers(model=model, every=1, also=("2+1",)), 2)
+    wanted = probed_layers(Layers(model=model, every=1, also=("2+1",)), roles.base)
     assert wanted == [(1,), (1, 2), (2,)]
     states = layer_states(Layers(model=model), roles, examples, wanted)
     for layers in wanted:
@@ -141,7 +141,7 @@ def test_the_states_of_a_layer_are_what_a_reward_model_reads_there(tmp_path: Pat
                 assert close(states[pooling, layers], pooled_states(roles, BASE, examples, pooling, 4096))
     for wrong in ("3", "1+", "0+1", "first"):
         with pytest.raises(RankloopError, match="--also") as error:
-            probed_layers(Layers(model=model, also=(wrong,)), 2)
+            probed_layers(Layers(model=model, also=(wrong,)), roles.base)
         assert is_one_sentence(str(error.value))
 
 

@@ -24,6 +24,7 @@ from trainer.budget import Budget
 from trainer.ensemble import Ensemble, averaged
 from trainer.evaluate import EvaluateReward, evaluate_reward
 from trainer.exits import leaving, stack_of
+from trainer.exits import states_of as of_layer
 from trainer.judges import Judges
 from trainer.learner import Learner
 from trainer.learning_curve import learning_curve
@@ -100,7 +101,9 @@ def test_several_layers_are_the_mean_of_their_states(folder: Path) -> None:
     """Each over its root mean square, then through the last norm; beside rows that read the last layer."""
     roles = with_adapters(load_base(str(folder), "none"), "reward", "policy")
     seen: list[Tensor] = []
-    hooks = [layer.register_forward_hook(lambda *args: seen.append(of_layer(args[-1]))) for layer in roles.stack()]
+    hooks = [
+        layer.register_forward_hook(lambda *args: seen.append(of_layer(args[-1]).detach())) for layer in roles.stack()
+    ]
     alone = states_of(roles, "reward")
     for hook in hooks:
         hook.remove()
@@ -124,7 +127,7 @@ def test_several_layers_are_the_mean_of_their_states(folder: Path) -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_several_layers_send_gradients_to_each(folder: Path, checkpointing: bool) -> None:
-    """Against numbers: how far the sum of squares moves with one weight of the lower and of the upper layer."""
+    """Against numbers: how far a weighted sum of the states moves with one weight of the lower and of the upper layer."""
     roles = with_adapters(load_base(str(folder), "none"), "reward")
     roles.read("reward", [1, 2])
     roles.train_only("reward")
@@ -148,12 +151,6 @@ def test_several_layers_send_gradients_to_each(folder: Path, checkpointing: bool
             slope = (above - value()) / 2e-2
             b[place] += 1e-2
         assert float(b.grad[place]) == pytest.approx(float(slope), rel=0.03)
-
-
-def of_layer(output: Any) -> Tensor:
-    """A layer's states."""
-    states: Tensor = output[0] if isinstance(output, tuple) else output
-    return states.detach()
 
 
 def test_the_last_layer_is_no_lower_layer(base: Base) -> None:
