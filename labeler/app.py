@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI, Request
 
+from labeler.handlers import quieten
 from labeler.pages import ops, site, study
 from labeler.rendering import Rendering
 from labeler.settings import Settings
@@ -43,6 +44,7 @@ def build_app(store: Store, settings: Settings | None = None, rendering: Renderi
     events = [path for path, blocks in mounts.items() if blocks.fns]
     app = build_api(store, settings, pages, events, rendering)
     for path, blocks in mounts.items():
+        quieten(blocks)
         blocks.state_session_capacity = SESSIONS_KEPT
         blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = QUEUE_SECONDS
         with warnings.catch_warnings():

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, PlainTextResponse, Response
@@ -12,6 +13,8 @@ from starlette.background import BackgroundTask
 from labeler.account import who
 from labeler.accounts import OWNERS, with_role
 from labeler.care import hours_csv
+from preferences.disk import LOW_BYTES, Disk
+from preferences.errors import NoRoom
 from preferences.exchange.exporting import export
 from preferences.exchange.views import Source
 from preferences.records import Annotator, Study
@@ -46,6 +49,7 @@ def download_api(store: Store) -> APIRouter:
     @api.get("/{study}/rankings.jsonl")
     def rankings(study: str, owner: Owner) -> Response:
         found = store.studies.get(study)
+        check_room()
         folder = tempfile.TemporaryDirectory(prefix="rankloop-")
         try:
             path = ranked_file(store, found, Path(folder.name))
@@ -59,6 +63,14 @@ def download_api(store: Store) -> APIRouter:
     return api
 
 
+def check_room() -> None:
+    """Raises NoRoom where files are made that somebody downloads, before one takes what others need."""
+    folder = Path(tempfile.gettempdir())
+    disk = Disk(folder, min(LOW_BYTES, shutil.disk_usage(folder).total // 10))
+    if disk.state() != "ok":
+        raise NoRoom(disk.alarm())
+
+
 def ranked_file(store: Store, study: Study, folder: Path) -> Path:
     """rankings.jsonl of the study, or rankings.zip with it and the pictures that its prompts show."""
     inside = folder / "rankings"
@@ -70,5 +82,7 @@ def ranked_file(store: Store, study: Study, folder: Path) -> Path:
 
 
 def attachment(name: str) -> dict[str, str]:
-    """The header that makes a browser save the answer under that name."""
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+    """The header that makes a browser save the answer under that name, whatever is in it (RFC 6266)."""
+    plain = quote(name, errors="surrogateescape")
+    said = f'filename="{name}"' if plain == name else f"filename*=UTF-8''{plain}"
+    return {"Content-Disposition": f"attachment; {said}"}

@@ -23,18 +23,18 @@ from labeler.run_documents import checked_document, write_document
 from labeler.uploads import RUN_FILES, Pieces, Sent, SentFile
 from preferences.backups import sha256_of
 from preferences.disk import Disk
-from preferences.errors import BadUpload, NotHeld, RankloopError
+from preferences.errors import BadUpload, NoRoom, NotHeld, RankloopError
 from preferences.jobs import Job
 from preferences.logs import note
 from preferences.records import Study
-from preferences.run_files import CONFIG, config_of
+from preferences.run_files import CONFIG, LOGS, config_of, forget_logs
 from preferences.shortage import is_short
 from preferences.store import Store
-from preferences.tables.jobs import BESIDE, OWN_PROMPT, PLAN, STALE_SECONDS, TOP_UP, JobLost
+from preferences.tables.jobs import BESIDE, DEATHS, OWN_PROMPT, PLAN, STALE_SECONDS, TOP_UP, JobLost
 from preferences.tables.lent import Loan
 
 PATHS = ("out", "resume", "reward", "adapter")  # options that are folders of this host
-LOGS = ".logs"
+MOST_TAIL_BYTES = 1 << 30  # of a file that grows
 RUNS = ("sft", "reward", "ppo")
 LOANS = {
     "ppo": Loan(split="train"), "evaluate": Loan(split="heldout", answers=True),
@@ -105,7 +105,12 @@ class Errands:
         self._making = Lock()  # of a database that is lent: who was cut off asks again while it is made
 
     def claim(self, worker: str, body: ClaimBody) -> Job | None:
-        """The next job, as the worker reads it, or None; if there is none but comparisons run short, that is one."""
+        """The next job, as the worker reads it, or None; if there is none but comparisons run short, that is one.
+
+        None while there is too little room for what it would send.
+        """
+        if self.disk.state() != "ok":
+            return None
         job = self._take(worker)
         study = self._short(body) if job is None else None
         if study:
@@ -136,7 +141,7 @@ class Errands:
         for name in PATHS:
             if spec.get(name) is not None:
                 spec[name] = str(Path(spec[name]).resolve())
-        progress = {name: value for name, value in job.progress.items() if name not in ("log", "folder")}
+        progress = {name: value for name, value in job.progress.items() if name not in ("log", "folder", DEATHS)}
         return Job(
             job.id, job.kind, spec, job.status, progress, job.worker, job.heartbeat, "", job.created, job.started
         )
@@ -149,7 +154,8 @@ class Errands:
         return job
 
     def sweep(self) -> None:
-        """What jobs needed or sent that were stopped meanwhile goes."""
+        """What jobs needed or sent that were stopped meanwhile goes, and the oldest logs."""
+        forget_logs(self.runs / LOGS)
         alive = {job.id for job in self.store.jobs.all() if job.status in ("queued", "running")}
         for place in self.folder.glob("*"):
             if place.name not in alive:
@@ -303,11 +309,15 @@ class Errands:
     def _grow(self, job: Job, out: Path | None, tail: Tail) -> int:
         """Put the end where it belongs, in the place of what stood there; how long the file is then.
 
-        If something before it has not arrived, nothing happens, and the worker sends that.
+        If something before it has not arrived, nothing happens, and the worker sends that. Raises NoRoom, BadUpload.
         """
         path = self.log_of(job) if tail.name == "log" or out is None else out / tail.name
-        path.parent.mkdir(parents=True, exist_ok=True)
         data = tail.bytes()
+        if data and self.disk.state() != "ok":
+            raise NoRoom(self.disk.alarm())
+        if tail.offset + len(data) > MOST_TAIL_BYTES:
+            raise BadUpload(f"A run's {tail.name} has at most {MOST_TAIL_BYTES >> 30} GiB.")
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with path.open("r+b") as file:
             size = file.seek(0, 2)

@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse
 from preferences.disk import Disk
 from preferences.store import Store
 
+WAIT_SECONDS = 3.0  # for others that write; then answers wait too long
+
 
 def health_routes(store: Store, disk: Disk) -> APIRouter:
     """Open to everybody."""
@@ -28,7 +30,7 @@ def health_routes(store: Store, disk: Disk) -> APIRouter:
 
 
 def readiness(store: Store, disk: Disk, place: tuple[int, int] | None) -> dict[str, Any]:
-    """{"ready", "problems": of "database", "moved" and "disk_full", "warnings": of "disk_low"}.
+    """{"ready", "problems": of "database", "unwritable", "moved" and "disk_full", "warnings": of "disk_low"}.
 
     `place`: `file_of` the store when the server started.
     """
@@ -37,6 +39,8 @@ def readiness(store: Store, disk: Disk, place: tuple[int, int] | None) -> dict[s
         problems.append("moved")
     try:
         store.studies.all()
+        if disk.read_only() or not store.can_write(WAIT_SECONDS):
+            problems.append("unwritable")
     except sqlite3.Error:
         problems.append("database")
     state = disk.state()

@@ -1,17 +1,16 @@
 """Where policies come from, and the folders of their runs, for researchers and admins."""
 
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import StreamingResponse
 
 from labeler.downloads import Owner, attachment
 from labeler.lineage import lineage_json
+from labeler.packing import packed
 from preferences.errors import UnknownName
+from preferences.run_files import CHECKPOINTS
 from preferences.store import Store
 
 
@@ -24,26 +23,14 @@ def lineage_api(store: Store) -> APIRouter:
         return lineage_json(store)
 
     @api.get("/runs/{run}/run.zip")
-    def folder(run: str, _: Owner) -> FileResponse:
-        source = Path(store.runs.get(run).folder)
+    def folder(run: str, owner: Owner) -> StreamingResponse:
+        found = store.runs.get(run)
+        source = Path(found.folder)
         if not source.is_dir():
             raise UnknownName(f"The folder {source} is not there any more; put it back, or run its command once more.")
-        temporary = tempfile.TemporaryDirectory(prefix="rankloop-")
-        try:
-            path = packed(source, Path(temporary.name) / f"{source.name}.zip")
-        except BaseException:
-            temporary.cleanup()
-            raise
-        done = BackgroundTask(temporary.cleanup)
-        return FileResponse(path, media_type="application/zip", headers=attachment(path.name), background=done)
+        name = f"{source.name}.zip"
+        store.events.add(owner.id, "download", found.id, {"file": name})
+        pieces = packed(source, left_out=[CHECKPOINTS])
+        return StreamingResponse(pieces, media_type="application/zip", headers=attachment(name))
 
     return api
-
-
-def packed(source: Path, target: Path) -> Path:
-    """The folder as a zip file; links are left out, since they may lead out of it. Weights do not get smaller by packing."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(source.rglob("*")):
-            if path.is_file() and path.resolve().is_relative_to(source.resolve()):
-                archive.write(path, Path(source.name) / path.relative_to(source))
-    return target

@@ -22,12 +22,13 @@ def report_api(store: Store) -> APIRouter:
         return [{"run": run.id, "name": f"{Path(run.folder).name} ({run.stage})"} for run in found]
 
     @api.get("/runs/{run}/report")
-    def report(run: str, _: Owner) -> Response:
+    def report(run: str, owner: Owner) -> Response:
         path = report_of(store.runs.get(run))
         if path is None:
             raise UnknownName(
                 "This run has no report; make one with Report on the Training page, or `trainer report RUN`."
             )
+        store.events.add(owner.id, "report read", run, {})
         return HTMLResponse(path.read_text(encoding="utf-8"))
 
     return api

@@ -66,7 +66,7 @@ class Pieces:
             raise NoRoom(self.disk.alarm())
         self.folder.mkdir(parents=True, exist_ok=True)
         if sum(path.stat().st_size for path in self.folder.iterdir()) + len(data) > MOST_BYTES:
-            raise NoRoom(f"A job may send {MOST_BYTES >> 30} GiB.")
+            raise BadUpload(f"A job may send {MOST_BYTES >> 30} GiB, not more.")
         with whole_file(self.folder / sha256) as file:
             file.write(data)
 

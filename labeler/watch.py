@@ -43,6 +43,11 @@ def sentences(store: Store, disk: Disk, problems: list[str]) -> list[str]:
     said = [disk.alarm()] if disk.alarm() else []
     if "moved" in problems:
         said.append(f"{store.path} was moved, replaced or removed: stop the labeler, put it back, and start again.")
+    if "unwritable" in problems:
+        said.append(
+            f"Nothing can be stored in {store.path}: its disk is full, read-only or broken, or another program holds the "
+            "database; docs/operate.md says what to do."
+        )
     if "database" in problems:
         said.append(f"{store.path} cannot be read: stop the labeler and look at its disk; docs/operate.md says how.")
     return said

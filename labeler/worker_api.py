@@ -11,6 +11,7 @@ from pydantic import Field
 from labeler.accounts import Forbidden
 from labeler.bodies import Body, Text
 from labeler.errands import BeatBody, ClaimBody, EffectsBody, EndBody, Errands, FilesBody
+from labeler.stage_schemas import Stages
 from labeler.uploads import MOST_BYTES, PIECE_BYTES, Hash
 from preferences.disk import Disk
 from preferences.errors import UnknownName
@@ -29,7 +30,7 @@ class About(Body):
     device: Annotated[Text, Field(max_length=64)]
     memory_gib: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None
     threads: int | None
-    stages: dict[str, dict[str, Any]]
+    stages: Stages
 
 
 class MissingBody(Body):
@@ -58,8 +59,9 @@ def worker_api(store: Store, runs: Path, disk: Disk) -> APIRouter:
     @api.post("/hello")
     def hello(body: About, worker: WorkerName) -> dict[str, Any]:
         errands.sweep()
-        stages = {name: schema for name, schema in body.stages.items() if name not in BESIDE}
-        store.workers.publish(worker, {**body.model_dump(), "stages": stages, "runs": str(errands.runs)})
+        said = body.model_dump(exclude_unset=True)
+        stages = {name: schema for name, schema in said["stages"].items() if name not in BESIDE}
+        store.workers.publish(worker, {**said, "stages": stages, "runs": str(errands.runs)})
         return {"runs": str(errands.runs), "piece_bytes": PIECE_BYTES}
 
     @api.post("/seen")

@@ -4,7 +4,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from preferences.errors import BadDatabase
+from preferences.errors import BadDatabase, Busy
 
 # File systems of other machines: locks and shared memory, which SQLite's log needs, do not hold on them.
 NETWORK = re.compile(
@@ -73,12 +73,20 @@ def first_damage(connection: sqlite3.Connection) -> str:
 
 
 def check_writable(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises BadDatabase if nothing can be written: a read-only file, folder or disk."""
+    """Raises BadDatabase if nothing can be written: a read-only file, folder or disk; Busy if another program holds it."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
-        raise BadDatabase(
+        raise (Busy if is_busy(error) else BadDatabase)(
             f"{path} cannot be written ({error}); check the permissions of the file and of its folder, and that no other "
             "program holds it."
         ) from error
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether a lock of another program was waited for in vain."""
+    return (
+        isinstance(error, sqlite3.OperationalError)
+        and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    )

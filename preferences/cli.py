@@ -10,25 +10,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from preferences.errors import BadDatabase, RankloopError
+from preferences.errors import BadDatabase, Busy, RankloopError
 from preferences.store import Store
 
 DEFAULT_DB = Path("rankloop.db")
+BUSY_SECONDS = 2.0  # that a command waits to say something which it need not say
+MISTAKE, TRY_AGAIN = 2, 75  # exit statuses; the second is EX_TEMPFAIL of sysexits.h
 
 
 def guarded(function: Callable[[], None]) -> NoReturn:
-    """Run `function` and exit: 0, 2 after a user's mistake (its sentence on standard error), 130 after Ctrl-C."""
+    """Run `function` and exit: 0, 2 after a user's mistake (its sentence on standard error), 130 after Ctrl-C.
+
+    75: another program holds the database, or its disk is full; nothing is wrong with the command.
+    """
     try:
         function()
         sys.stdout.flush()
     except RankloopError as error:
-        _fail(str(error))
+        _fail(str(error), TRY_AGAIN if isinstance(error, Busy) else MISTAKE)
     except sqlite3.Error as error:
         damaged = type(error) is sqlite3.DatabaseError
         remedy = (
             "restore a backup as docs/operate.md says" if damaged else "check its disk and permissions, then try again"
         )
-        _fail(f"The database could not be read or written ({error}); {remedy}.")
+        status = TRY_AGAIN if isinstance(error, sqlite3.OperationalError) else MISTAKE
+        _fail(f"The database could not be read or written ({error}); {remedy}.", status)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -38,9 +44,9 @@ def guarded(function: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _fail(sentence: str) -> NoReturn:
-    print(sentence, file=sys.stderr)
-    sys.exit(2)
+def _fail(sentence: str, status: int) -> NoReturn:
+    print(shown(sentence), file=sys.stderr)
+    sys.exit(status)
 
 
 @contextmanager
@@ -58,12 +64,23 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, ensure_ascii=False, indent=2))
 
 
+def shown(text: str) -> str:
+    """The text for a terminal: of what acts unseen there, as in names that others gave, the signs; lines and tabs stay."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in text)
+
+
 def say(document: Any, sentence: str, as_json: bool) -> None:
     """Print one of them on standard output: what a program reads, or what people read."""
     if as_json:
         print_json(document)
     else:
-        print(sentence)
+        print(shown(sentence))
+
+
+def note_taken(store: Store, kind: str, subject: str, detail: dict[str, Any]) -> None:
+    """What a command takes out of the database, in its audit log; a copy that can only be read has none to write."""
+    if store.can_write(BUSY_SECONDS):
+        store.events.add("", kind, subject, detail)
 
 
 def open_store(path: Path) -> Store:

@@ -1,5 +1,6 @@
 """The room that is left on a disk, and the alarm before there is none."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ class Disk:
         """full: the next writes will fail."""
         free = self.free()
         return "full" if free < FULL_BYTES else "low" if free < self.low else "ok"
+
+    def read_only(self) -> bool:
+        """Whether it is mounted so that nothing can be written, as the kernel does with a disk that fails."""
+        return bool(os.statvfs(self.folder).f_flag & os.ST_RDONLY)
 
     def alarm(self) -> str:
         """What to tell whoever can make room; "" if there is enough."""

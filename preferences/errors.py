@@ -9,6 +9,10 @@ class BadDatabase(RankloopError):
     """The database cannot be opened: not SQLite, damaged, or made by a newer version."""
 
 
+class Busy(BadDatabase):
+    """Another program holds the database; a later try may find it free."""
+
+
 class BadRecord(RankloopError):
     """A line of an imported file is malformed; the message names file and line."""
 

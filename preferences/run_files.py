@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 CONFIG, METRICS, SAMPLES = "config.json", "metrics.jsonl", "samples.jsonl"
-ADAPTER = "adapter"
+ADAPTER, CHECKPOINTS = "adapter", "checkpoints"
 CARD, WEIGHTS = "rankloop.json", "adapter_model.safetensors"  # of an adapter
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TAIL_BYTES = 64_000
+LOGS, MOST_LOGS = ".logs", 200  # in the folder of runs, which no run can be named: what workers printed during each job
 
 
 def config_of(folder: Path) -> dict[str, Any] | None:
@@ -40,6 +41,14 @@ def logged(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
     return [line for line in found if isinstance(line, dict)]
 
 
+def metrics_bytes(folder: Path) -> int:
+    """How much the run has logged."""
+    try:
+        return (folder / METRICS).stat().st_size
+    except OSError:
+        return 0
+
+
 def tail(path: Path, lines: int) -> list[str]:
     """The last lines of a log as a terminal shows them: of a bar that was drawn again and again, its last state."""
     try:
@@ -51,6 +60,13 @@ def tail(path: Path, lines: int) -> list[str]:
         return []
     shown = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
     return [line for line in shown if line][-lines:]
+
+
+def forget_logs(folder: Path, most: int = MOST_LOGS) -> None:
+    """Of the logs in the folder the oldest go, all but so many."""
+    files = [path for path in folder.glob("*.log*") if path.is_file()]
+    for old in sorted(files, key=lambda path: path.stat().st_mtime)[: max(0, len(files) - most)]:
+        old.unlink(missing_ok=True)
 
 
 def holds_adapter(folder: Path) -> bool:

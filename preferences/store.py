@@ -13,8 +13,8 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from preferences.backups import BUSY_SECONDS, back_up
-from preferences.checkup import RESTORE, check_pages, check_place, check_writable
-from preferences.errors import BadDatabase
+from preferences.checkup import RESTORE, check_pages, check_place, check_writable, is_busy
+from preferences.errors import BadDatabase, Busy
 from preferences.migrations import migrations, unknown_migrations
 from preferences.tables.annotators import Annotators
 from preferences.tables.comparisons import Comparisons
@@ -62,6 +62,7 @@ class Store:
         self.clock = clock
         self._local = threading.local()
         self._turn = threading.Lock()
+        self._failed = False  # the last transaction, for want of a lock, of room, of a disk
         self._mode = "rwc"
         self._migrate()
         self._mode = "rw"  # from now on it is there: if it is removed, no thread makes an empty one in its place
@@ -121,13 +122,35 @@ class Store:
             return
         # SQLite makes a second writer sleep and try again, ever longer; the threads of one process can do better.
         with self._turn, self._synchronous(db, durable):
-            db.conn.execute("BEGIN IMMEDIATE")
             try:
+                db.conn.execute("BEGIN IMMEDIATE")
                 yield db
                 db.conn.commit()
-            except BaseException:
+            except BaseException as error:
+                self._failed = self._failed or isinstance(error, sqlite3.OperationalError)
                 db.conn.rollback()
                 raise
+            self._failed = False
+
+    def can_write(self, seconds: float) -> bool:
+        """Whether a transaction can begin within so many seconds; if the last one failed, whether one can be stored again."""
+        db, until = self.db, time.monotonic() + seconds
+        if not self._turn.acquire(timeout=seconds):
+            return False
+        try:
+            db.execute(f"PRAGMA busy_timeout={max(0, int(1000 * (until - time.monotonic())))}")
+            db.execute("BEGIN IMMEDIATE")
+            if self._failed:
+                db.execute("PRAGMA user_version=0")  # what it is, but written
+            db.conn.commit()
+            self._failed = False
+            return True
+        except sqlite3.OperationalError:
+            db.conn.rollback()
+            return False
+        finally:
+            db.execute(f"PRAGMA busy_timeout={int(1000 * BUSY_SECONDS)}")
+            self._turn.release()
 
     @contextmanager
     def overwriting(self) -> Iterator[None]:
@@ -219,7 +242,7 @@ class Store:
                     raise sqlite3.IntegrityError("rows refer to others that are not there")
         except (sqlite3.Error, OSError) as error:
             self.close()
-            raise BadDatabase(why_not(self.path, error)) from error
+            raise (Busy if is_busy(error) else BadDatabase)(why_not(self.path, error)) from error
 
 
 def write_ahead(connection: sqlite3.Connection) -> None:
@@ -243,6 +266,13 @@ def without_foreign_keys(db: Database) -> Iterator[None]:
         yield
     finally:
         db.execute("PRAGMA foreign_keys=ON")
+
+
+def is_current(path: Path) -> bool:
+    """Whether opening the database as a Store leaves its schema as it is."""
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        db = Database(connection)
+        return not migrations.pending(db) and not unknown_migrations(db)
 
 
 def refuse_foreign(path: Path) -> None:

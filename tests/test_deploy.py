@@ -4,14 +4,18 @@ import configparser
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from labeler.__main__ import main as labeler
+from preferences.cli import MISTAKE, guarded
+from preferences.errors import BadDatabase, Busy
 from tests.conftest import ROOT
 
+pytestmark = [pytest.mark.durability, pytest.mark.smoke]
 OPERATE = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -63,6 +67,33 @@ def test_the_units_drain_and_do_not_run_as_root(unit: Path) -> None:
         command = ["systemd-analyze", "verify", *map(str, [*UNITS, *(ROOT / "deploy").glob("*.timer")])]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
         assert [line for line in said if "is not executable" not in line] == []  # it is not installed here
+
+
+@pytest.mark.parametrize("name", ["rankloop.service", "rankloop-worker.service"])
+def test_however_often_it_is_killed_the_service_starts_again(name: str) -> None:
+    """And its helper processes live until it has ended by itself."""
+    unit = unit_of(ROOT / "deploy" / name)
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0" and "StartLimitBurst" not in unit["Unit"]
+    assert unit["Service"]["KillMode"] == "mixed"
+    if name == "rankloop.service":
+        assert unit["Service"]["RestartPreventExitStatus"] == str(MISTAKE)
+        assert int(unit["Service"]["LimitNOFILE"]) >= 65536
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BadDatabase("Damaged."), 2), (Busy("Held."), 75), (sqlite3.OperationalError("database or disk is full"), 75),
+        (sqlite3.DatabaseError("malformed"), 2),
+    ],
+)  # fmt: skip
+def test_what_passes_is_told_from_what_is_refused_at_every_start(error: Exception, status: int) -> None:
+    def broken() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(broken)
+    assert ended.value.code == status
 
 
 def test_the_container_keeps_its_data_in_a_volume_and_does_not_run_as_root() -> None:

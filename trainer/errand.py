@@ -18,12 +18,11 @@ from typing import Any
 from preferences.beside import beside
 from preferences.errors import NotHeld, NotReady, RankloopError
 from preferences.jobs import Job
-from preferences.run_files import METRICS, SAMPLES, config_of
+from preferences.run_files import LOGS, METRICS, SAMPLES, config_of
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
 from preferences.tables.lent import Added
 from trainer.far_labeler import AT_ONCE, FOR_EVER, SHORTLY, BadToken, FarLabeler, file_hash
-from trainer.jobs import LOGS
 from trainer.patience import Patience, Unreachable
 from trainer.runs import Run
 

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import closing, contextmanager, redirect_stderr
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from threading import Event
@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Union, get_args, get_origin,
 from preferences.beside import beside
 from preferences.errors import RankloopError
 from preferences.jobs import Job
+from preferences.run_files import LOGS, forget_logs
 from preferences.store import Store
 from preferences.tables.jobs import JobLost
 from trainer import plan_text
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from trainer.worker import Worker
 
 HEARTBEAT_SECONDS = 5
-LOGS = ".logs"  # in the worker's folder of runs; no run can have that name
+LOG_BYTES = 10_000_000  # of a job's log, before it begins anew
 OWN = ("model", "quantize", "study", "seed")  # the worker's, where a job does not say
 KINDS: dict[str, type[Stage | Report]] = {**BY_NAME, "report": Report}
 NOT_OF_JOBS = ("db", "functions")  # the worker's database, and what would run any file of its machine
@@ -94,10 +95,37 @@ def plan_of(stage: Stage, name: str, vram: float, k: int) -> Plan:
 
 @contextmanager
 def kept_log(path: Path) -> Iterator[None]:
-    """What is written to standard error goes to the file too."""
+    """What is written to standard error goes to the file too; the logs of the oldest jobs go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file, redirect_stderr(Both(sys.stderr, file)):
+    forget_logs(path.parent)
+    with closing(JobLog(path)) as file, redirect_stderr(Both(sys.stderr, file)):
         yield
+
+
+class JobLog(io.TextIOBase):
+    """A log of at most twice LOG_BYTES: then it begins anew, and what was written before is in JOB.log.1."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path.open("a", encoding="utf-8")
+
+    def write(self, text: str) -> int:
+        """At its end."""
+        if self.file.tell() > LOG_BYTES:
+            self.file.close()
+            self.path.replace(f"{self.path}.1")
+            self.file = self.path.open("a", encoding="utf-8")
+        return self.file.write(text)
+
+    def flush(self) -> None:
+        """Others may read it."""
+        if not self.file.closed:
+            self.file.flush()
+
+    def close(self) -> None:
+        """The job has ended."""
+        self.file.close()
+        super().close()
 
 
 class Both(io.TextIOBase):
@@ -105,7 +133,7 @@ class Both(io.TextIOBase):
 
     encoding = "utf-8"
 
-    def __init__(self, *files: IO[str]) -> None:
+    def __init__(self, *files: IO[str] | io.TextIOBase) -> None:
         self.files = files
 
     def write(self, text: str) -> int:

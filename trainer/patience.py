@@ -9,7 +9,7 @@ import httpx
 
 from preferences.errors import RankloopError
 
-BUSY = (429, 500, 502, 503, 504)
+BUSY = (429, 500, 502, 503, 504, 507)  # 507: its disk is full, and somebody will make room
 
 
 class Unreachable(RankloopError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from preferences.records import Policy, Prompt
+from preferences.run_files import CHECKPOINTS
 from trainer.budget import Budget
 from trainer.checkpoints import Checkpoints, State
 from trainer.experience import Answers, Rollout, Targets, check_first, drawn_answers, tolerance
@@ -80,7 +81,7 @@ class PpoTrainer:
             self.learner.optimizer, lambda i: max(0.0, 1 - i / config.iterations)
         )
         self.kl, self.moments = KlControl(config.beta, config.kl_target, config.kl_horizon), RunningMoments()
-        self.checkpoints = Checkpoints(run.folder / "checkpoints", config.keep)
+        self.checkpoints = Checkpoints(run.folder / CHECKPOINTS, config.keep)
         self.far = FarRollouts.of(config, roles, run) if config.endpoint else None
         self.recompute = False  # log-probabilities of the rollouts, because those of the generation are not exact here
         world.align([p for role in sorted(roles.names | set(roles.heads)) for p in roles.parameters(role)])

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from preferences.errors import RankloopError
+from preferences.run_files import CHECKPOINTS
 from preferences.store import Store
 from trainer.budget import PASSES
 from trainer.calibration import fit_temperature
@@ -181,7 +182,7 @@ def train_members(
     """Each member in turn, from the newest checkpoint if there is one, which the main process reads for all; how it ended,
     and those that were begun."""
     trainers: list[RewardTrainer] = []
-    checkpoints = Checkpoints(run.folder / "checkpoints", config.keep)
+    checkpoints = Checkpoints(run.folder / CHECKPOINTS, config.keep)
     states: list[State] = (roles.world.told(checkpoints.newest) or {}).get("members", [])
     saved = sum(state["done"] + 1 for state in states)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from preferences.errors import RankloopError
-from preferences.run_files import ADAPTER, METRICS, SAMPLES
+from preferences.run_files import ADAPTER, CHECKPOINTS, METRICS, SAMPLES
 from trainer.command import command_of
 from trainer.models import Base
 from trainer.world import World
@@ -91,7 +91,7 @@ class Run:
         print(f"The data have changed since {self.folder} was begun: it begins again.", file=sys.stderr)
         for name in (METRICS, SAMPLES, "config.json"):
             (self.folder / name).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         return False
 
     def restart(self) -> None:

@@ -25,6 +25,7 @@ from preferences.errors import RankloopError
 from preferences.exchange.checks import check_demonstration
 from preferences.exchange.reading import read_jsonl
 from preferences.records import Study
+from preferences.run_files import CHECKPOINTS
 from preferences.store import Store
 from trainer.going_on import folder_of, out_or_resume, resumed
 from trainer.models import Base
@@ -182,7 +183,7 @@ def read(config: Sft, store: Store, base: Base, run: Run, processes: int) -> Mat
 
 def newest_checkpoint(run: Run) -> Path | None:
     """The newest one that is whole, or None; what was logged after it is dropped."""
-    steps = {int(path.name.rpartition("-")[2]): path for path in (run.folder / "checkpoints").glob("checkpoint-*")}
+    steps = {int(path.name.rpartition("-")[2]): path for path in (run.folder / CHECKPOINTS).glob("checkpoint-*")}
     whole = [step for step, path in steps.items() if is_whole(path)]
     run.truncate(max(whole, default=0))
     return steps[max(whole)] if whole else None
@@ -235,7 +236,7 @@ def tokenize_pair(base: Base, messages: list[dict[str, str]], most: int) -> dict
 def arguments(config: Sft, base: Base) -> dict[str, Any]:
     """The configuration that both trainers know."""
     return dict(
-        output_dir=str(config.folder / "checkpoints"), num_train_epochs=config.epochs, learning_rate=config.lr,
+        output_dir=str(config.folder / CHECKPOINTS), num_train_epochs=config.epochs, learning_rate=config.lr,
         per_device_train_batch_size=config.batch, lr_scheduler_type="linear", warmup_steps=2, logging_steps=1,
         save_strategy="steps", save_steps=config.save_every, save_total_limit=config.keep, report_to=[],
         seed=config.seed, gradient_checkpointing_kwargs={"use_reentrant": False},

@@ -3,15 +3,16 @@
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from preferences.backups import BadBackup, back_up, checked, prune, restore
-from preferences.cli import DEFAULT_DB, check_there, say
-from preferences.store import Store, refuse_foreign
+from preferences.cli import DEFAULT_DB, check_there, note_taken, say
+from preferences.errors import BadDatabase
+from preferences.store import Store, is_current, refuse_foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Backup:
         refuse_foreign(self.db)  # it is not opened as a Store: that would bring an older one up to this version
         with told(f"{self.out} cannot be written"):
             target = self.target()
+            self.note()
             made = back_up(self.db, target)
             gone = prune(target.parent, f"{self.db.stem}-*{self.db.suffix}", self.keep) if self.keep else []
         say(
@@ -43,6 +45,14 @@ class Backup:
             + (f" {len(gone)} older backups were removed." if gone else ""),
             self.json,
         )
+
+    def note(self) -> None:
+        """In the audit log, and so in the backup too, if the database is of this version and can be written."""
+        if is_current(self.db):
+            with suppress(BadDatabase):
+                store = Store(self.db)
+                note_taken(store, "backup", "", {"keep": self.keep})
+                store.close()
 
     def target(self) -> Path:
         """The file to be written. Raises BadBackup if it is there."""

@@ -7,7 +7,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from labeler.commands.study_care import pick_study
-from preferences.cli import DEFAULT_DB, open_store, say, without_collection
+from preferences.cli import DEFAULT_DB, note_taken, open_store, say, without_collection
 from preferences.errors import RankloopError
 from preferences.exchange.exporting import FORMATS, export, push
 from preferences.exchange.formats import SETS
@@ -138,8 +138,9 @@ class Export:
             raise RankloopError("Say where to: --out FILE or --push-to-hub OWNER/NAME.")
         name = "rankings" if self.format == "jsonl" else self.format
         store = open_store(self.db)
+        study = pick_study(store, self.study)
         source = Source.of(
-            store, pick_study(store, self.study), None if self.split == "all" else self.split,
+            store, study, None if self.split == "all" else self.split,
             simulated=self.include_simulated, names=self.names, license=self.license, citation=self.citation,
             annotator_model=self.annotator_model, images=self.images,
         )  # fmt: skip
@@ -149,6 +150,8 @@ class Export:
             else:
                 assert self.push_to_hub
                 done = push(source, name, self.push_to_hub, self.columns(name), not self.public)
+        detail = {"format": self.format, "split": self.split, "names": self.names, "hub": self.push_to_hub}
+        note_taken(store, "export", study.id, detail)
         sentence = f"{done['records']} records of split {done['split']} in {done['out']}."
         if "images" in done:
             sentence += f" With {done['images']} pictures."

@@ -10,7 +10,7 @@ from tyro.conf import Positional, subcommand
 from labeler.accounts import hash_password
 from labeler.care import check_name, invite, reset
 from labeler.commands.study_care import OfStudy
-from preferences.cli import DEFAULT_DB, open_store, print_json, say
+from preferences.cli import DEFAULT_DB, open_store, print_json, say, shown
 from preferences.errors import RankloopError
 from preferences.records import Annotator, Role
 from preferences.store import Store
@@ -66,7 +66,7 @@ class List:
                 *(["simulated"] if account.simulated else []),
                 *([] if account.active else ["inactive"]),
             ]
-            print(f"{account.name}: {', '.join(marks)}")
+            print(shown(f"{account.name}: {', '.join(marks)}"))
 
 
 @dataclass(frozen=True, slots=True)

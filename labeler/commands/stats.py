@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from preferences.cli import DEFAULT_DB, open_store, print_json, without_collection
+from preferences.cli import DEFAULT_DB, open_store, print_json, say, shown, without_collection
 from preferences.intervals import Statistic
 from preferences.store import Store
 
@@ -36,13 +36,13 @@ class Stats:
             with without_collection():
                 chosen = store.studies.get(self.study) if self.study else store.studies.default()
                 found = blind(store, chosen, self.against, self.include_simulated)
-            print_json(found) if self.json else print("\n".join(blind_lines(found)))
+            say(found, "\n".join(blind_lines(found)), self.json)
             return
         study = store.studies.get(self.study).id if self.study else None
         if self.strengths:
             with without_collection():
                 found = {"strengths": self.strengths, **summary.strengths(store, study, self.include_simulated)}
-            print_json(found) if self.json else print("\n".join(lines(found)))
+            say(found, "\n".join(lines(found)), self.json)
             return
         counts = count(store)
         with without_collection():
@@ -58,7 +58,8 @@ class Stats:
                 f"position_bias shown {of_place['position']}: {in_words(of_place)}, expected {of_place['expected']:.3f}"
             )
         for name, person in people.items():
-            print(f"annotator {name}: {person['rankings']} rankings, agreement {in_words(person['agreement'])}")
+            said = f"annotator {name}: {person['rankings']} rankings, agreement {in_words(person['agreement'])}"
+            print(shown(said))
         print(f"cohen_kappa: of {pairs} pairs of annotators, with --json")
 
 

@@ -8,7 +8,7 @@ from tyro.conf import Positional, subcommand
 
 from labeler.care import plan_of
 from labeler.commands.study_care import Exclude, Gold, Hours, Include, OfStudy, Requeue
-from preferences.cli import DEFAULT_DB, open_store, print_json, say
+from preferences.cli import DEFAULT_DB, open_store, print_json, say, shown
 from preferences.errors import BadRecord
 from preferences.exchange.importing import import_prompts
 from preferences.records import Study as StudyRecord
@@ -36,9 +36,8 @@ class List:
             return
         for study in studies:
             policies = ", ".join(study["policies"]) or "no policy"
-            print(
-                f"{study['name']}: {study['status']}, K={study['k']}, {study['waiting']} waiting; policies: {policies}"
-            )
+            waiting = f"{study['status']}, K={study['k']}, {study['waiting']} waiting"
+            print(shown(f"{study['name']}: {waiting}; policies: {policies}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

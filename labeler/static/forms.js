@@ -33,7 +33,7 @@ class SchemaForm {
 
   /** A box to tick for each that there is to choose from. */
   several(title, property, value, attributes) {
-    const boxes = (this.choices[property.format] ?? []).map((one) => make("label", {}, make("input", { type: "checkbox", value: one.value, checked: value.includes(one.value) }), one.name));
+    const boxes = (this.choices[property.format] ?? []).map((one) => make("label", {}, make("input", { type: "checkbox", value: one.value, checked: (value ?? []).includes(one.value) }), one.name));
     return make("fieldset", { ...attributes, class: "tr-several" }, make("legend", {}, title), ...(boxes.length ? boxes : ["none yet"]));
   }
 

@@ -93,7 +93,7 @@ class LineagePage {
       parts.push(make("h3", {}, "How its answers were drawn"), tableOf(["Temperature", "Top p", "Most tokens", "Answers"],
         node.samplers.map((one) => [one.temperature, one.top_p, one.max_new_tokens, one.responses])));
     }
-    if (node.run) parts.push(make("p", {}, make("a", { href: at(`/api/runs/${encodeURIComponent(node.run)}/run.zip`), download: "" }, "Download the run's folder (zip)")));
+    if (node.run) parts.push(make("p", {}, make("a", { href: at(`/api/runs/${encodeURIComponent(node.run)}/run.zip`), download: "" }, "Download the run's folder without its checkpoints (zip)")));
     if (node.report) parts.push(make("p", {}, make("a", { href: at(`/api/runs/${encodeURIComponent(node.run)}/report`), target: "_blank", rel: "noopener" }, "The report of the run")));
     if (node.command) parts.push(make("h3", {}, "The command that makes it once more"), commandOf(node.command));
     if (node.config) parts.push(make("details", {}, make("summary", {}, "Options and versions"), make("dl", { class: "tr-options" }, ...Object.entries({ ...node.config, ...node.versions }).map(pairOf))));

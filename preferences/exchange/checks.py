@@ -8,11 +8,16 @@ from preferences.records import SPLITS, Mode, Verdict
 
 MESSAGE_ROLES = ("system", "user", "assistant")
 LARGEST = 2**63 - 1  # an SQLite integer
+LATEST = 2.5e11  # seconds since 1970, in the year 9892: no calendar goes much further
 MOST_RESPONSES = 9  # what the ranking board takes
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # which what is no number is not
+
+
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= LATEST
 
 
 def _is_count(value: Any) -> bool:
@@ -46,7 +51,7 @@ ANNOTATION_FIELDS: Kinds = {
     "reason": (_is_text, "a text"),
     "rewrite": (_is_text, "a text"),
     "active_ms": (_is_count, "a whole number from 0"),
-    "created": (_is_number, "a time in seconds since 1970"),
+    "created": (_is_time, "a time in seconds since 1970"),
 }
 
 

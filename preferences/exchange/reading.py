@@ -44,7 +44,7 @@ def rows(path: Path) -> Iterator[Row]:
             yield from folder_rows(path)
         else:
             yield from file_rows(path)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadRecord(f"{path} cannot be read ({error}); give another file.") from error
 
 
@@ -86,7 +86,7 @@ def parsed(where: str, line: bytes) -> Row:
         return Row(where, json.loads(line.decode()))
     except UnicodeDecodeError as error:
         return Row(where, error=f"not UTF-8 text ({error.reason} at byte {error.start + 1})")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: of a number with thousands of digits
         return Row(where, error=f"not valid JSON ({error})")
 
 
@@ -114,6 +114,9 @@ def array_rows(file: IO[str]) -> Iterator[Row]:
                 return
             text += more
             continue
+        except (ValueError, RecursionError) as error:
+            yield Row(f"item {number + 1}", error=f"not valid JSON ({error})")
+            return
         number += 1
         text = text[end:]
         yield Row(f"item {number}", value)
@@ -147,7 +150,7 @@ def cell_value(cell: str) -> Any:
     if cell.lstrip().startswith(("[", "{")):
         try:
             return json.loads(cell)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return cell
     return cell
 
@@ -160,7 +163,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with parquet.ParquetFile(path) as file:
             yield from arrow_rows(file.iter_batches(batch_of(file.schema_arrow.names)))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError, ValueError) as error:  # the last two: of dates that Python does not have
         raise BadRecord(f"{path} cannot be read as Parquet ({error}); give another file.") from error
 
 
@@ -231,7 +234,7 @@ def converted(
             try:
                 check_text(row.value)
                 made = convert(row.value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problem = str(error)
         if problem:
             bad(f"{path}, {row.where}: {problem}; correct it.")

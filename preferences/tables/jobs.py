@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from preferences.errors import NotReady, UnknownName
 from preferences.jobs import Job
 from preferences.records import random_id
+from preferences.run_files import metrics_bytes
 from preferences.tables.table import Table, from_row, to_row
 
 OWN_PROMPT = "own_prompt"  # an annotator waits for it in front of the page
@@ -16,6 +18,8 @@ PLAN = "plan"  # what memory a stage would take with the options that somebody l
 # Kinds for workers beside the database alone: what these make is HTML, which no other host may send.
 BESIDE = ("report",)
 STALE_SECONDS = 60.0  # without a heartbeat: its worker is dead
+MOST_DEATHS = 5  # of workers that have a job, one after the other, none of which gets further than those before
+DEATHS = "deaths"  # in a job's progress: how many, and how far the farthest got
 MINE = "WHERE id = ? AND worker = ? AND status = 'running'"
 
 
@@ -57,8 +61,8 @@ class Jobs(Table):
                 raise NotReady(f"The job is {now.status}; only one that was stopped or has failed can go on.")
             db.execute(
                 "UPDATE jobs SET status = 'queued', worker = NULL, heartbeat = NULL, error = '', started = NULL, "
-                "finished = NULL WHERE id = ?",
-                [job.id],
+                "finished = NULL, progress = json_remove(progress, ?) WHERE id = ?",
+                [f"$.{DEATHS}", job.id],
             )
             self.store.events.add(actor, "job resumed", job.id, {"kind": job.kind})
         return self.get(job.id)
@@ -68,25 +72,46 @@ class Jobs(Table):
         `beside`.
 
         Own prompts of annotators come before all else. A heartbeat that lies as far ahead is old as well: the clock was set
-        back, and a worker that lives would have said so since.
+        back, and a worker that lives would have said so since. A job of which workers die again and again fails.
         """
         now = self.store.clock()
         with self.store.write() as db:
-            row = self.row(
-                "SELECT * FROM jobs WHERE (status = 'queued' OR (status = 'running' AND abs(heartbeat - ?) > ?)) "
-                "AND kind NOT IN (SELECT value FROM json_each(?)) ORDER BY kind != ?, created, rowid LIMIT 1",
-                now,
-                stale_after,
-                json.dumps(beside),
-                OWN_PROMPT,
-            )
-            if row is None:
-                return None
+            while job := self._next(now, stale_after, beside):
+                deaths = {DEATHS: deaths_of(job)} if job.status == "running" else {}
+                if deaths and deaths[DEATHS]["count"] >= MOST_DEATHS:
+                    self._give_up(job)
+                    continue
+                db.execute(
+                    "UPDATE jobs SET status = 'running', worker = ?, heartbeat = ?, started = ?, progress = ? WHERE id = ?",
+                    [worker, now, now, json.dumps({**job.progress, **deaths}), job.id],
+                )
+                return self.get(job.id)
+        return None
+
+    def _next(self, now: float, stale_after: float, beside: Sequence[str]) -> Job | None:
+        """What `claim` claims."""
+        row = self.row(
+            "SELECT * FROM jobs WHERE (status = 'queued' OR (status = 'running' AND abs(heartbeat - ?) > ?)) "
+            "AND kind NOT IN (SELECT value FROM json_each(?)) ORDER BY kind != ?, created, rowid LIMIT 1",
+            now,
+            stale_after,
+            json.dumps(beside),
+            OWN_PROMPT,
+        )
+        return from_row(Job, row) if row else None
+
+    def _give_up(self, job: Job) -> None:
+        """The job has failed: whoever takes it dies of it."""
+        sentence = (
+            f"{MOST_DEATHS} workers had this job and were not heard of again, none of them further than those before; look "
+            "at its log and at the memory of their machine, then let it go on, or launch it with other options."
+        )
+        with self.store.write() as db:
             db.execute(
-                "UPDATE jobs SET status = 'running', worker = ?, heartbeat = ?, started = ? WHERE id = ?",
-                [worker, now, now, row["id"]],
+                "UPDATE jobs SET status = 'failed', error = ?, finished = ? WHERE id = ?",
+                [sentence, self.store.clock(), job.id],
             )
-        return self.get(row["id"])
+            self.store.events.add("", "job given up", job.id, {"kind": job.kind})
 
     def beat(self, job: Job, progress: dict[str, Any] | None = None) -> bool:
         """The job is alive, and `progress` is new of what is known of it; whether it still is this worker's."""
@@ -135,3 +160,16 @@ class Jobs(Table):
     def all(self) -> list[Job]:
         """Every job, oldest first."""
         return [from_row(Job, row) for row in self.rows("SELECT * FROM jobs ORDER BY created, rowid")]
+
+
+def deaths_of(job: Job) -> dict[str, Any]:
+    """{"count", "said", "logged"}: workers that died of the job since one got further, and how far that was.
+
+    Further: something else is known of its progress, or its run has logged more.
+    """
+    said = {name: value for name, value in job.progress.items() if name not in (DEATHS, "log", "folder")}
+    folder = job.progress.get("folder")
+    logged = metrics_bytes(Path(folder)) if folder else 0
+    before = job.progress.get(DEATHS, {"count": 0, "said": said, "logged": logged})
+    further = said != before["said"] or logged > before["logged"]
+    return {"count": 1 if further else before["count"] + 1, "said": said, "logged": max(logged, before["logged"])}

@@ -107,7 +107,7 @@ def train(store: Store, runs: Path) -> None:
     chosen["also"] = {"type": "array", "items": {"type": "string"}, "default": [], "format": "policy", "main": 1}
     chosen["also"]["description"] = named[2]
     stages = {"ppo": {**STAGES["ppo"], "description": "\n".join(named), "properties": {**chosen, **options}}}
-    about = {"model": named[0], "quantization": named[1], "device": named[2], "memory_gib": None, "threads": 2}
+    about = {"model": named[0], "quantization": named[1], "device": " ".join(named), "memory_gib": None, "threads": 2}
     store.workers.publish(named[3], {**about, "runs": str(runs), "stages": stages})
 
     actor = store.annotators.all()[0].id

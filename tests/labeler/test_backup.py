@@ -87,8 +87,8 @@ def test_backups_are_named_after_the_time_and_only_so_many_kept(tmp_path: Path) 
 def test_a_backup_that_is_not_whole_or_of_another_program_is_not_restored(tmp_path: Path) -> None:
     db, backup = tmp_path / "labels.db", tmp_path / "b.db"
     filled(db, 1).close()
-    before = db.read_bytes()
     labeler("backup", "--db", db, "--out", backup)
+    before = db.read_bytes()
     whole = backup.read_bytes()
     backup.write_bytes(whole[:100] + b"x" + whole[101:])
     assert "SHA-256 differs" in labeler("restore", backup, "--db", db, expect=2)[1]

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from preferences.disk import Disk
 from preferences.store import Store
 from tests.labeler.mortal import CROWD, Mortal, check, crowd, filled, work
 
@@ -212,6 +213,17 @@ def test_a_full_disk(small_disk: Path, begin: Callable[..., Mortal]) -> None:
     ballast.unlink()
     check(small_disk / "labels.db", people)
     assert sum(len(one.acknowledged) for one in people) == 17 * CROWD
+
+
+def test_a_read_only_disk_is_known(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    assert not Disk(place).read_only()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", place], check=True)
+    try:
+        assert Disk(place).read_only()
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 def ranked(tmp_path: Path, answers: int = 12) -> tuple[Path, list[str]]:

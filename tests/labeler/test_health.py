@@ -1,10 +1,11 @@
 """What watches the labeler: /healthz and /readyz, and the alarm before the disk is full."""
 
 import json
+import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import gradio as gr
@@ -20,14 +21,19 @@ from preferences.logs import logging_to
 from preferences.store import Store
 from tests.labeler.conftest import Standing, log_in
 
+pytestmark = [pytest.mark.durability, pytest.mark.smoke]
+
 
 class Filling(Disk):
-    """A disk whose free bytes the test says."""
+    """A disk whose free bytes the test says, and whether it can be written."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "shut")
 
     def free(self) -> int:
         return self.left  # type: ignore[attr-defined,no-any-return]
+
+    def read_only(self) -> bool:
+        return getattr(self, "shut", False)
 
 
 @contextmanager
@@ -76,6 +82,51 @@ def test_a_database_that_is_gone_or_damaged_is_told(store: Store, client: TestCl
 
     store.studies.all = broken  # type: ignore[method-assign,assignment]
     assert client.get("/readyz").json()["problems"] == ["database"]
+
+
+def test_another_programs_lock_is_told(store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labeler.health.WAIT_SECONDS", 0.1)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["problems"]) == (503, ["unwritable"])
+        other.execute("ROLLBACK")
+    assert client.get("/readyz").status_code == 200
+
+
+@contextmanager
+def no_file_grows(at_most: int) -> Iterator[None]:
+    """No file of this process becomes longer meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (at_most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_answer_that_could_not_be_stored_is_told_until_one_can(store: Store, client: TestClient) -> None:
+    assert client.get("/readyz").status_code == 200
+    store.settle()  # the next transaction makes the log longer
+    with no_file_grows(1024):
+        with pytest.raises(sqlite3.OperationalError):
+            store.events.add("", "test", "", {})
+        for _ in range(2):
+            assert client.get("/readyz").json()["problems"] == ["unwritable"]
+    assert client.get("/readyz").json() == {"ready": True, "problems": [], "warnings": []}
+    store.events.add("", "test", "", {})
+
+
+def test_a_disk_that_became_read_only_is_told(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = filling(tmp_path, 10**12)
+    object.__setattr__(disk, "shut", True)
+    with served(store, disk, monkeypatch) as client:
+        assert client.get("/readyz").json()["problems"] == ["unwritable"]
+    with watching(store, disk, every=0.01):
+        threading.Event().wait(0.1)
+    assert "Nothing can be stored in" in capsys.readouterr().err
 
 
 def test_the_alarm_is_logged_and_said_once(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

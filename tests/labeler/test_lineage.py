@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from labeler.downloads import attachment
+from labeler.packing import CHUNK, packed
 from preferences.exchange.names import pseudonym
 from preferences.records import Annotator, Study
 from preferences.store import Store
@@ -58,6 +60,8 @@ def test_how_answers_were_drawn_and_what_is_missing(store: Store, loop: dict[str
     assert (nodes["s1"]["missing"], nodes["p1"]["missing"], nodes[loop["reward"]]["missing"]) == (True, False, False)
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 def test_a_runs_folder_is_taken_away_and_nothing_beside_it(
     store: Store, loop: dict[str, str], rita: TestClient, tmp_path: Path
 ) -> None:
@@ -65,14 +69,58 @@ def test_a_runs_folder_is_taken_away_and_nothing_beside_it(
     (tmp_path / "secret.txt").write_text("secret")
     (folder / "way-out").symlink_to(tmp_path / "secret.txt")
     (folder / "adapter" / "metrics.jsonl").write_text("{}\n")
-    before = set(Path("/tmp").glob("rankloop-*"))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "000001.pt").write_bytes(b"x")
     reply = rita.get(f"/api/runs/{loop['reward']}/run.zip")
     assert reply.headers["content-disposition"] == 'attachment; filename="reward-1.zip"'
     with zipfile.ZipFile(io.BytesIO(reply.content)) as packed:
         assert packed.namelist() == [
             f"reward-1/adapter/{name}" for name in ("adapter_model.safetensors", "metrics.jsonl", "rankloop.json")
         ]
-    assert set(Path("/tmp").glob("rankloop-*")) == before
+    (event,) = store.events.about(loop["reward"], "download")
+    assert (event.actor, event.detail) == (store.annotators.get("rita").id, {"file": "reward-1.zip"})
     folder.rename(tmp_path / "moved")
     gone = rita.get(f"/api/runs/{loop['reward']}/run.zip")
     assert gone.status_code == 404 and "is not there any more" in gone.json()["error"]
+
+
+@pytest.mark.security
+@pytest.mark.smoke
+def test_a_folder_is_packed_while_it_is_sent(tmp_path: Path) -> None:
+    """Whatever becomes of its files meanwhile: one may go, one may grow, a name need not be text."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / name).write_bytes(name.encode() * (2 * CHUNK + 5))
+    (folder / "d\udcff").write_text("d")
+    pieces = packed(folder)
+    first = next(pieces)
+    assert CHUNK < len(first) < CHUNK + 200, "it begins before all is read"
+    (folder / "a").write_bytes(b"a" * (5 * CHUNK))
+    (folder / "b").unlink()
+    with zipfile.ZipFile(io.BytesIO(first + b"".join(pieces))) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.getinfo(name).file_size for name in archive.namelist()} == {
+            "run/a": 2 * CHUNK + 5, "run/c": 2 * CHUNK + 5, "run/d?": 1
+        }  # fmt: skip
+
+
+def test_a_browser_that_goes_leaves_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(3 * CHUNK))
+    pieces = packed(tmp_path)
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert not [link for link in Path("/proc/self/fd").iterdir() if link.exists() and link.resolve().name == "a"]
+
+
+def test_a_runs_name_may_be_in_any_letters(
+    store: Store, loop: dict[str, str], rita: TestClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / 'r\u00e9sum\u00e9 \u65e5\u672c "x"\r\n'
+    Path(store.runs.get(loop["reward"]).folder).rename(folder)
+    with store.write() as db:
+        db.execute("UPDATE runs SET folder = ? WHERE id = ?", [str(folder), loop["reward"]])
+    reply = rita.get(f"/api/runs/{loop['reward']}/run.zip")
+    said = "filename*=UTF-8''r%C3%A9sum%C3%A9%20%E6%97%A5%E6%9C%AC%20%22x%22%0D%0A.zip"
+    assert (reply.status_code, reply.headers["content-disposition"]) == (200, f"attachment; {said}")
+    assert attachment("d\udcff.zip") == {"Content-Disposition": "attachment; filename*=UTF-8''d%FF.zip"}

@@ -10,10 +10,14 @@ from fastapi.testclient import TestClient
 
 from labeler.settings import Settings
 from labeler.web import build_api
+from preferences.disk import Disk
 from preferences.logs import BadLog, logging_to, note
 from preferences.records import Annotator, Comparison
 from preferences.store import Store
-from tests.labeler.conftest import PASSWORD
+from tests.labeler.conftest import PASSWORD, log_in
+from tests.labeler.test_health import whole_ops
+
+pytestmark = [pytest.mark.security, pytest.mark.smoke]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -107,3 +111,24 @@ def test_a_failure_says_its_kind_and_place(tmp_path: Path) -> None:
     (line,) = lines(log)
     assert (line["level"], line["event"], line["error"], line["code"]) == ("error", "failed", "KeyError", 7)
     assert line["trace"][-1].startswith("labeler/test_logs.py:") and "secret" not in log.read_text()
+
+
+@pytest.mark.usefixtures("standing")
+def test_a_page_whose_handler_fails_prints_no_text(
+    whole: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Gradio would print the exception, whose message may be anybody's words."""
+
+    def boom(_: Disk) -> str:
+        raise ValueError("boom-secret")
+
+    index = next(i for i, one in whole_ops(whole).fns.items() if one.fn and one.fn.__name__ == "alarm")
+    log_in(whole, "adam")
+    monkeypatch.setattr(Disk, "alarm", boom)
+    with logging_to(tmp_path / "x.log", 10**6):
+        body = {"fn_index": index, "data": [], "session_hash": "x"}
+        answer = whole.post("/ops/gradio_api/run/predict", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (500, "The server failed; try again.")
+    assert "boom-secret" not in "".join(capfd.readouterr()) + (tmp_path / "x.log").read_text()
+    (line,) = [line for line in lines(tmp_path / "x.log") if line["event"] == "failure"]
+    assert line["error"] == "ValueError" and line["trace"][-1].endswith(" boom")

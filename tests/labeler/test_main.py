@@ -50,6 +50,28 @@ def refused(outcome: Outcome, words: str) -> None:
     assert words in err and err.count("\n") == 1 and "Traceback" not in err
 
 
+@pytest.mark.security
+@pytest.mark.smoke
+def test_what_acts_in_a_terminal_is_seen_in_it(run: Run, db: Path) -> None:
+    """Names come with imported files too, and with models."""
+    store = Store(db)
+    evil = "\x1b]0;pwned\x07\x1b[2J\u202eann\r"
+    store.annotators.add(evil, "annotator", "")
+    store.studies.set_sampling_policies(
+        store.studies.create("main"), [store.policies.add(Policy("p", evil, "imported"))]
+    )
+    store.close()
+    for command in (
+        ("people", "list"),
+        ("study", "list"),
+        ("people", "remove", evil),
+        ("audit",),
+        ("people", "remove", "\x1b[2J"),
+    ):
+        _, out, err = run(*command, "--db", db)
+        assert not {"\x1b", "\x07", "\u202e", "\r"} & {*out, *err} and "\\x1b" in out + err, command
+
+
 def test_people_are_added_listed_and_removed(run: Run, db: Path) -> None:
     added = run("people", "add", "ann", "--role", "annotator", "--password-stdin", "--db", db, stdin="long enough\n")
     assert added == (0, "ann can log in as annotator.\n", "")

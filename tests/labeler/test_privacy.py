@@ -17,6 +17,7 @@ from preferences.records import Annotator, Comparison, Study
 from preferences.store import Store
 from tests.labeler.conftest import PASSWORD, Clock, add_account, add_comparison, add_study
 from tests.labeler.test_main import Run, refused, run  # noqa: F401
+from tests.labeler.test_reports import add_run, report
 
 pytestmark = [pytest.mark.security, pytest.mark.smoke]
 NAME = "Magdalena Quittenbaum"
@@ -216,6 +217,35 @@ def test_the_log_says_who_did_what(
     assert "adam  logout  adam" in run("audit", "--limit", "3", "--db", store.path)[1]
     assert run("audit", "--limit", "2", "--since", "2200-01-01", "--json", "--db", store.path)[1] == "[]\n"
     assert not {PASSWORD, "wrong password"} & set(json.dumps(lines).split('"'))
+
+
+def test_what_is_taken_out_of_the_database_is_in_the_log(
+    store: Store, accounts: dict[str, Annotator], study: Study, tmp_path: Path,
+    as_account: Callable[[str], TestClient], run: Run,  # noqa: F811
+) -> None:  # fmt: skip
+    act(store, accounts["bea"], add_comparison(store, study, "Why?", ["a", "b"]))
+    trained = add_run(store, tmp_path, "r")
+    report(tmp_path, "r", "<h1>r</h1>")
+    adam, db = as_account("adam"), ("--db", store.path)
+    for path in (f"studies/{study.id}/rankings.jsonl", f"runs/{trained}/run.zip", f"runs/{trained}/report"):
+        assert adam.get(f"/api/{path}").status_code == 200
+    for command in (("export", "--out", tmp_path / "x.jsonl"), ("backup", "--out", tmp_path / "b.db")):
+        assert run(*command, *db)[0] == 0
+    lines = json.loads(run("audit", "--json", *db)[1])[:5]
+    assert [(line["actor"], line["kind"], line["subject"]) for line in lines] == [
+        ("", "backup", ""), ("", "export", study.id), ("adam", "report read", trained), ("adam", "download", trained),
+        ("adam", "download", study.id),
+    ]  # fmt: skip
+    assert lines[1]["detail"] == {"format": "jsonl", "split": "train", "names": False, "hub": None}
+    assert Store(tmp_path / "b.db").events.newest(1)[0].kind == "backup", "it is in the copy as well"
+
+
+def test_a_backup_of_an_older_database_leaves_it_as_it_is(store: Store, tmp_path: Path, run: Run) -> None:  # noqa: F811
+    with store.write() as db:
+        db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm015%'")
+    before = store.events.newest(10)
+    assert run("backup", "--out", tmp_path / "b.db", "--db", store.path)[0] == 0
+    assert store.events.newest(10) == before and not list(tmp_path.glob("*.before-*"))
 
 
 def test_the_log_keeps_what_was_done_by_and_to_whoever_is_erased(store: Store, person: Annotator) -> None:

@@ -19,6 +19,7 @@ from preferences.exchange.exporting import FORMATS, export
 from preferences.exchange.views import Source
 from preferences.records import Comparison, Policy
 from preferences.store import Store
+from scripts import rounds_report
 from tests.labeler.browser import Labeler
 from tests.labeler.conftest import PASSWORD, add_account
 from tests.labeler.hostile import (
@@ -361,6 +362,28 @@ def test_reports_of_ppo_runs(browser: Browser, tmp_path: Path) -> None:
         watch.page.goto(path.as_uri())
         assert watch.page.locator("td").count() > 3 * len(TEXTS)
         watch.look("report")
+    leave(watch)
+
+
+@pytest.mark.security
+@pytest.mark.browser
+def test_reports_of_rounds(browser: Browser, tmp_path: Path) -> None:
+    """Every text of the document is a vector."""
+    numbers = {"kl": 0.1, "rankings": 1}
+    learned = {"accuracy": None, "low": None, "high": None, "longer_wins": 0.5, "shorter_wins": 0.5, "ceiling": 0.5}
+    rounds = [
+        {
+            **numbers, "judge": {name: {"value": None, "undefined": text} for name in ("sft", "ppo", "difference")},
+            "reward": learned, "win_rate": {"value": None, "undefined": text}, "seconds": {text: 1.0},
+        }
+        for text in TEXTS
+    ]  # fmt: skip
+    path = tmp_path / "report.html"
+    path.write_text(rounds_report.page(rounds, "\n".join(TEXTS), {}), encoding="utf-8")
+    watch = Watch(browser, tmp_path.as_uri())
+    watch.page.goto(path.as_uri())
+    assert watch.page.locator("td").count() > 3 * len(TEXTS)
+    watch.look("report")
     leave(watch)
 
 

@@ -9,19 +9,29 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from labeler.errands import MOST_TAIL_BYTES
 from labeler.settings import Settings
 from labeler.uploads import PIECE_BYTES
 from labeler.web import build_api
 from labeler.worker_tokens import WRONG_A_MINUTE, BadTokenName, new_token
+from preferences.disk import LOW_BYTES
 from preferences.errors import NameTaken
 from preferences.records import Annotator, Comparison, Policy, Study
 from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT
 from tests.labeler.conftest import Clock, add_account, log_in
+from tests.labeler.test_health import filling, served
 
 pytestmark = [pytest.mark.security, pytest.mark.smoke]
 ABOUT = {"model": "m", "quantization": "none", "device": "cpu", "memory_gib": None, "threads": 2, "stages": {}}
 CLAIM = {"waiting": 0, "prompts": 1}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "epochs": {"type": "number", "default": 1.5, "description": "Passes.", "title": "epochs", "main": 0},
+    "reward": {"type": ["string", "null"], "default": None, "format": "reward-model"},
+    "also": {"type": "array", "items": {"type": "string"}, "default": [], "format": "policy"},
+    "kind": {"type": "string", "enum": ["a", "b"], "default": "a"},
+}  # fmt: skip
+STAGE = {"title": "sft", "description": "Learn.", "type": "object", "properties": OPTIONS, "required": []}
 HEADER = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
 TENSORS = len(HEADER).to_bytes(8, "little") + HEADER + b"\0\0\0\0"
 DOCUMENT = {
@@ -177,9 +187,45 @@ def test_a_report_is_for_a_worker_beside_the_database(store: Store, far: Far) ->
     store.jobs.add("report", {"run": "/runs/r"})
     assert far.claim() is None
     assert store.jobs.all()[0].status == "queued"
-    far.post("hello", {**ABOUT, "stages": {"report": {}, "sft": {}}})
+    assert far.post("hello", {**ABOUT, "stages": {"report": STAGE, "sft": STAGE}}).status_code == 200
     worker = store.workers.newest()
-    assert worker and worker.about["stages"] == {"sft": {}}
+    assert worker and worker.about["stages"] == {"sft": STAGE}
+
+
+WRONG_OPTIONS = (
+    {}, {"type": "object"}, {"type": []}, {"type": "string", "format": "file"}, {"type": "integer", "format": "study"},
+    {"type": "array", "format": "study"}, {"type": "array", "items": {}},
+    {"type": "array", "items": {"type": "array"}, "format": "policy"},
+    {"type": "string", "default": {"a": 1}}, {"type": "string", "default": [[1]]}, {"type": "string", "enum": [1]},
+    {"type": "array", "items": {"type": "string"}, "default": None}, {"type": "integer", "default": "1"},
+    {"type": "string", "main": "first"}, {"type": "string", "title": "x" * 5000}, {"type": "string", "description": "\ud800"},
+)  # fmt: skip
+WRONG_STAGES: tuple[dict[str, Any], ...] = (
+    {"sft": {}}, {"sft": []}, {"../x": STAGE}, {"x\0": STAGE}, {"sft": {**STAGE, "properties": []}},
+    {"sft": {**STAGE, "required": "epochs"}}, {"sft": {**STAGE, "makes_run": "no"}}, {"sft": {**STAGE, "title": None}},
+    {"sft": {**STAGE, "properties": {"__proto__": OPTIONS["kind"]}}},
+    *({"sft": {**STAGE, "properties": {"x": option}}} for option in WRONG_OPTIONS),
+)  # fmt: skip
+
+
+def test_stages_of_another_shape_than_forms_and_launches_read_are_refused(
+    client: TestClient, store: Store, study: Study, far: Far
+) -> None:
+    add_account(store, "rita", "researcher")
+    rita = log_in(TestClient(client.app), "rita")
+    for stages in WRONG_STAGES:
+        answer = far.ask("POST", "hello", content=json.dumps({**ABOUT, "stages": stages}))
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad_request"), stages
+    endless = json.dumps({**ABOUT, "stages": {"sft": {**STAGE, "properties": {"x": OPTIONS["epochs"]}}}})
+    assert far.ask("POST", "hello", content=endless.replace("1.5", "1e999")).status_code == 422
+    assert store.workers.newest() is None
+    assert far.post("hello", {**ABOUT, "stages": {"sft": {**STAGE, "newer": 1}}}).status_code == 200
+    assert rita.get("/api/training").json()["stages"] == {"sft": STAGE}
+    body = {"stage": "sft", "run": "r", "options": {"study": study.name}}
+    assert rita.post("/api/training/jobs", json=body).json()["code"] == "bad_request", "it has no such option"
+    launched = rita.post("/api/training/jobs", json={**body, "options": {}}).json()["job"]
+    spec = store.jobs.get(launched).spec
+    assert {name: spec[name] for name in OPTIONS} == {"epochs": 1.5, "reward": None, "also": [], "kind": "a"}
 
 
 def test_what_is_lent_names_nobody_and_holds_no_secret(
@@ -336,6 +382,29 @@ def test_the_end_of_a_growing_file_is_put_where_it_belongs(far: Far, job: str, t
     assert tail(9, "eA==") == 5  # something is missing
     assert tail(3, "RA==") == 4  # a resumed run has dropped a line
     assert (tmp_path / "runs" / "r" / "metrics.jsonl").read_text() == "abcD"
+
+
+def test_while_the_disk_is_low_no_job_is_given_out_and_no_file_grows(
+    store: Store, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = filling(tmp_path, 2 * LOW_BYTES)
+    tail = {"name": "metrics.jsonl", "offset": 0, "data": "YWJj"}
+    with served(store, disk, monkeypatch) as client:
+        far = Far(client, new_token(store, "gpu"))
+        store.jobs.add("sft", {"out": str(tmp_path / "runs" / "r"), "study": study.name})
+        store.jobs.add("sft", {"out": str(tmp_path / "runs" / "s"), "study": study.name})
+        job = far.claim()["id"]
+        object.__setattr__(disk, "left", LOW_BYTES - 1)
+        assert far.claim() is None
+        answer = far.post(f"jobs/{job}/beat", {"progress": {"prompts": 3}, "tails": [tail]})
+        assert (answer.status_code, answer.json()["code"]) == (507, "no_room") and "Make room" in answer.json()["error"]
+        assert not (tmp_path / "runs" / "r" / "metrics.jsonl").exists()
+        assert store.jobs.get(job).progress["prompts"] == 3, "it lives, and is heard"
+        object.__setattr__(disk, "left", 2 * LOW_BYTES)
+        assert far.post(f"jobs/{job}/beat", {"tails": [tail]}).status_code == 200
+        late = {**tail, "offset": MOST_TAIL_BYTES}
+        assert far.post(f"jobs/{job}/beat", {"tails": [late]}).json()["code"] == "bad_upload"
+        assert far.claim() is not None
 
 
 def test_a_run_adds_policies_of_its_own_name_and_folder_alone(store: Store, study: Study, far: Far, job: str) -> None:

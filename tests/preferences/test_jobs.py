@@ -1,12 +1,14 @@
 """Jobs: each is done by one worker."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from preferences.errors import NotReady, UnknownName
+from preferences.jobs import Job
 from preferences.store import Store
-from preferences.tables.jobs import JobLost
+from preferences.tables.jobs import MOST_DEATHS, JobLost
 from tests.preferences.make import Clock
 
 
@@ -53,7 +55,7 @@ def test_a_worker_without_heartbeat_loses_its_job(store: Store, clock: Clock) ->
     store.jobs.beat(lost, {"step": 99})
     store.jobs.finish(lost, "too late")
     now = store.jobs.get(lost.id)
-    assert (now.status, now.worker, now.progress, now.error) == ("running", "other", {"step": 1}, "")
+    assert (now.status, now.worker, now.progress["step"], now.error) == ("running", "other", 1, "")
     store.jobs.finish(taken)
     assert store.jobs.get(lost.id).status == "done"
     assert store.jobs.claim("third", 0) is None
@@ -131,3 +133,59 @@ def test_only_what_has_not_ended_is_stopped_and_only_what_was_stopped_goes_on(st
     for act in (store.jobs.stop, store.jobs.again):
         with pytest.raises(NotReady, match="done"):
             act(job, "rita")
+
+
+def taken_from_the_dead(store: Store, clock: Clock) -> Job:
+    """The job of a worker that is not heard of again, by the next one."""
+    clock.now += 61
+    job = store.jobs.claim("next", 60)
+    assert job is not None
+    return job
+
+
+def test_a_job_of_which_every_worker_dies_fails_with_a_sentence_and_the_next_one_is_done(
+    store: Store, clock: Clock
+) -> None:
+    poison, other = store.jobs.add("reward", {}), store.jobs.add("sample", {})
+    assert store.jobs.claim("first", 60) is not None
+    for _ in range(MOST_DEATHS - 1):
+        assert taken_from_the_dead(store, clock).id == poison.id
+    assert taken_from_the_dead(store, clock).id == other.id
+    failed = store.jobs.get(poison.id)
+    assert failed.status == "failed" and failed.finished == clock.now and "not heard of again" in failed.error
+    assert [event.detail for event in store.events.about(poison.id, "job given up")] == [{"kind": "reward"}]
+    store.jobs.again(failed, "rita")
+    assert store.jobs.get(poison.id).progress == {}, "it has as many tries as before"
+
+
+def test_a_job_that_gets_further_each_time_is_taken_up_however_often_its_workers_die(
+    store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    sample, run = store.jobs.add("sample", {}), store.jobs.add("sft", {})
+    job = store.jobs.claim("first", 60)
+    for prompts in range(2 * MOST_DEATHS):
+        assert job is not None
+        store.jobs.beat(job, {"prompts": prompts})
+        job = taken_from_the_dead(store, clock)
+        assert job.id == sample.id
+    store.jobs.finish(job)  # type: ignore[arg-type]
+    job = store.jobs.claim("first", 60)
+    for step in range(2 * MOST_DEATHS):
+        assert job is not None
+        store.jobs.beat(job, {"folder": str(tmp_path)})
+        (tmp_path / "metrics.jsonl").write_text("{}\n" * step)
+        job = taken_from_the_dead(store, clock)
+        assert job.id == run.id
+    for _ in range(MOST_DEATHS):  # from its last checkpoint it gets less far than before
+        (tmp_path / "metrics.jsonl").write_text("{}\n" * 3)
+        clock.now += 61
+        store.jobs.claim("next", 60)
+    assert store.jobs.get(run.id).status == "failed"
+
+
+def test_a_worker_that_is_told_to_stop_has_not_died_of_its_job(store: Store) -> None:
+    store.jobs.add("reward", {})
+    for _ in range(2 * MOST_DEATHS):
+        job = store.jobs.claim("w", 60)
+        assert job is not None and job.progress == {}
+        store.jobs.release(job)

@@ -17,6 +17,7 @@ from trainer.checkpoints import BadCheckpoint, Checkpoints
 from trainer.models import UnknownModel, load_base
 from trainer.roles import Roles
 
+pytestmark = [pytest.mark.security, pytest.mark.smoke]
 WEIGHTS = "adapter_model.safetensors"
 MARK = "ran.txt"
 

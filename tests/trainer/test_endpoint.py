@@ -176,7 +176,11 @@ def test_the_pressure_falls_by_half_and_grows_by_one_a_round() -> None:
 
 def test_waits_double_are_drawn_at_random_and_obey_the_server() -> None:
     waited: list[float] = []
-    answers = [httpx.Response(503)] * 6 + [httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(200)]
+    answers = [httpx.Response(503)] * 5 + [
+        httpx.Response(507),
+        httpx.Response(429, headers={"retry-after": "7"}),
+        httpx.Response(200),
+    ]
     stream = iter(answers)
     patience = Patience(100.0, first=1.0, longest=4.0, sleep=waited.append, clock=lambda: sum(waited))
     assert patience.ask(lambda: next(stream)).status_code == 200

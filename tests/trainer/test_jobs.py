@@ -1,6 +1,8 @@
 """A job from the browser: stopped, resumed, taken up by the next worker, planned, and what is kept of it."""
 
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from preferences.records import EQUAL, Study
+from preferences.run_files import MOST_LOGS
 from preferences.store import Store
 from tests.trainer.fill import add_comparison, add_policy, add_prompts, annotator, demonstrations, metrics, rank, state
 from tests.trainer.test_worker import until
@@ -223,3 +226,18 @@ def test_a_worker_is_known_while_it_works(store: Store, study: Study, worker_opt
         worker_options["model"],
         str(worker_options["runs"].resolve()),
     )
+
+
+def test_logs_of_jobs_are_few_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "LOG_BYTES", 1000)
+    for number in range(MOST_LOGS + 5):
+        path = tmp_path / f"{number}.log"
+        path.write_text("old")
+        os.utime(path, (number, number))
+    with jobs.kept_log(tmp_path / "new.log"):
+        for number in range(500):
+            print(f"line {number}", file=sys.stderr)
+    kept = {path.name: path for path in tmp_path.iterdir()}
+    assert len(kept) == MOST_LOGS + 2 and not {"0.log", "4.log"} & kept.keys() and "5.log" in kept
+    assert all(path.stat().st_size < 1100 for path in kept.values())
+    assert kept["new.log"].read_text().endswith("line 499\n")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from labeler.stage_schemas import StageSchema
 from trainer.schemas import OFFERED, WITHHELD, about, field_docs
 
 
@@ -66,3 +67,8 @@ def test_what_the_worker_has_and_what_a_browser_must_not_decide(published: dict[
 def test_the_help_of_inherited_options_is_found_too() -> None:
     for kind in OFFERED.values():
         assert set(field_docs(kind)) == {field.name for field in fields(kind)}
+
+
+def test_a_labeler_on_another_host_takes_all_of_it(published: dict[str, Any]) -> None:
+    for schema in published["stages"].values():
+        assert StageSchema.model_validate_json(json.dumps(schema)).model_dump(exclude_unset=True) == schema

@@ -63,6 +63,8 @@ BAD_PROMPTS = {
 }
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 @pytest.mark.parametrize("line", BAD_PROMPTS)
 def test_a_bad_prompt_is_named_by_its_line_and_nothing_is_stored(
     store: Store, study: Study, tmp_path: Path, line: str
@@ -86,6 +88,9 @@ BAD_SETS = {
     "model is a number": {**ranked_set(), "responses": [{"text": "a", "model": 1}, {"text": "b"}]},
     "seed is a text": {**ranked_set(), "responses": [{"text": "a", "seed": "1"}, {"text": "b"}]},
     "seed too large": {**ranked_set(), "responses": [{"text": "a", "seed": 2**63}, {"text": "b"}]},
+    "temperature is no number": {**ranked_set(), "responses": [{"text": "a", "temperature": float("nan")}, {"text": "b"}]},
+    "temperature too large": {**ranked_set(), "responses": [{"text": "a", "temperature": 10**400}, {"text": "b"}]},
+    "in milliseconds": {**ranked_set(), "annotations": [{"annotator": "x", "ranking": [[0, 1, 2]], "created": 1.7e12}]},
     "same as itself": {**ranked_set(), "responses": [{"text": "a", "same_as": 0}, {"text": "b"}]},
     "same as another text": {**ranked_set(), "responses": [{"text": "a"}, {"text": "b", "same_as": 0}]},
     "pair of three": ranked_set([[0], [1], [2]], pairwise=[[0, 1]]),
@@ -122,6 +127,8 @@ BAD_SETS = {
 }  # fmt: skip
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", BAD_SETS)
 def test_a_bad_ranked_set_is_named_by_its_line_and_nothing_is_stored(
     store: Store, study: Study, tmp_path: Path, name: str

@@ -82,6 +82,8 @@ def test_csv_cells_are_texts_lists_and_objects(tmp_path: Path) -> None:
     assert values(path) == [{"prompt": 'two\nlines, "quoted"', "n": "1", "tags": ["a"]}, {"prompt": "{odd"}]
 
 
+@pytest.mark.security
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("name", "content", "where", "words"),
     [
@@ -89,6 +91,10 @@ def test_csv_cells_are_texts_lists_and_objects(tmp_path: Path) -> None:
         ("x.jsonl", b'{}\n"\xe9"\n', "line 2", "not UTF-8"),
         ("x.json", b'[{}, {"a": 1}, {"a": ]', "item 3", "not valid JSON"),
         ("x.json", b"[{}, {}", "item 3", "not valid JSON"),
+        ("x.jsonl", b'{}\n{"n": ' + b"9" * 5000 + b"}\n", "line 2", "not valid JSON"),
+        ("x.jsonl", b"{}\n" + b"[" * 200_000 + b"\n", "line 2", "not valid JSON"),
+        ("x.json", b'[{}, {"n": ' + b"9" * 5000 + b"}, {}]", "item 2", "not valid JSON"),
+        ("x.json", b"[{}, " + b"[" * 200_000, "item 2", "not valid JSON"),
         ("x.csv", b"a,b\n1,2\n3\n", "line 3", "2 cells"),
         ("x.csv", b"a,b\n1,2,3\n", "line 2", "2 cells"),
         ("x.csv", b'a\n"open\n', "line 2", "not valid CSV"),
@@ -103,13 +109,17 @@ def test_a_broken_record_is_named_by_its_place(
     assert len(broken) == 1 and broken[0].where.startswith(where) and words in broken[0].error
 
 
-@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl.gz", "saved", "empty"])
+@pytest.mark.security
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl.gz", "latin.json", "saved", "empty"])
 def test_a_file_that_is_broken_as_a_whole_is_one_sentence(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name == "x.parquet":
         path.write_bytes(b"PAR1 no PAR1")
     elif name == "x.jsonl.gz":
         path.write_bytes(gzip.compress(b"{}\n" * 5000)[:30])
+    elif name == "latin.json":
+        path.write_bytes(b'[{"x": "\xe9"}]')
     else:
         path.mkdir()
         if name == "saved":
@@ -117,3 +127,9 @@ def test_a_file_that_is_broken_as_a_whole_is_one_sentence(tmp_path: Path, name: 
     with pytest.raises(BadRecord, match=f"{name} (cannot be read|holds no dataset)") as caught:
         list(rows(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_cell_that_is_no_json_is_a_text_however_long_its_numbers_and_deep_its_lists(tmp_path: Path) -> None:
+    for cell in (f"[{'9' * 5000}]", "[" * 200_000):
+        (tmp_path / "x.csv").write_text(f"a\n{cell}\n")
+        assert values(tmp_path / "x.csv") == [{"a": cell}]
