@@ -126,6 +126,12 @@ def widths(examples: Sequence[Example], share: bool) -> list[int]:
     ]
 
 
+def filled(examples: Sequence[Example], share: bool) -> tuple[int, int]:
+    """How many tokens a batch of these has without its padding, and how many with it."""
+    found = widths(examples, share)
+    return sum(found), max(found) * len(found)
+
+
 def _steps(response_mask: Tensor) -> Tensor:
     """(n, R + 1) how many tokens of its answer each state has behind it; the last number repeated beyond the end."""
     steps = torch.arange(response_mask.shape[1] + 1, device=response_mask.device)

@@ -1,7 +1,6 @@
 """Whether this machine can do what the trainer needs; each finding with its remedy."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from trainer.embedded import EMBEDDED, cache_folder
+from trainer.room import available_memory
 
 State = Literal["ok", "note", "bad"]
 
@@ -165,15 +165,6 @@ def host_memory() -> Finding:
     if free < ENOUGH_RAM:
         return Finding("host RAM", "note", found, f"Below {ENOUGH_RAM:.0f} GiB close other programs before training.")
     return Finding("host RAM", "ok", found)
-
-
-def available_memory() -> int:
-    """Bytes: by the kernel on Linux, elsewhere all there is."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def disk() -> Finding:

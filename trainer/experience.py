@@ -75,10 +75,15 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """(B, R) what the updates aim at."""
+    """What the updates aim at: `advantages` (whitened and weighed) and `returns` (B, R).
+
+    What came before them: the `scores` (B,), normalised and clipped, and the `plain` advantages (B, R), not yet whitened.
+    """
 
     advantages: Tensor
     returns: Tensor
+    scores: Tensor
+    plain: Tensor
 
 
 def tolerance(base: Base) -> float:

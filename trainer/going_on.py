@@ -1,4 +1,4 @@
-"""Runs that were stopped, by a signal or by a kill at any moment, go on: with which options, and from where."""
+"""Runs that were stopped, by a signal or by a kill at any moment, go on: with which options and prompts, and from where."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type
 
 from preferences.errors import RankloopError
 from preferences.jobs import Job
+from preferences.records import Prompt, Study
 from trainer.runs import Run, as_json
 
 
@@ -84,6 +85,30 @@ def resumed(config: R, name: str) -> R:
     known = {field.name for field in fields(config)}
     options = {key: again(value, hints[key]) for key, value in document["config"].items() if key in known}
     return type(config)(**{**options, "db": config.db, "json": config.json, "resume": config.resume, "out": None})  # type: ignore[no-any-return]
+
+
+def kept(prompts: list[Prompt], study: Study, run: Run) -> list[Prompt]:
+    """Those that a resumed run was begun with, in their order, out of all that the study has now.
+
+    Raises RankloopError if one is not there any more, or if the run did not say which it had, and these are others.
+    """
+    ids, begun = run.prompts(), run.config().get("prompts", len(prompts))
+    if ids is None:
+        if len(prompts) == begun:
+            return prompts
+        raise RankloopError(
+            f"{run.folder} was begun by a version that did not keep which prompts it had ({begun} then, {len(prompts)} now), "
+            "so it cannot go on as it was; begin it again under another --out."
+        )
+    known = {prompt.id: prompt for prompt in prompts}
+    gone = [ident for ident in ids if ident not in known]
+    if gone:
+        raise RankloopError(
+            f"{len(gone)} of the {len(ids)} prompts that {run.folder} was begun with are no training prompts of study "
+            f"{study.name!r} any more (the first is {gone[0]}), so it cannot go on as it was; begin it again under another "
+            "--out."
+        )
+    return [known[ident] for ident in ids]
 
 
 def again(value: Any, hint: Any) -> Any:

@@ -4,12 +4,13 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainer.batches import Example, chunks, same_prompt
+from trainer.batches import Example, chunks, filled, same_prompt
 from trainer.budget import Budget
 from trainer.experience import Rollout, Targets
 from trainer.judges import Judges
@@ -43,7 +44,10 @@ class UpdateRule:
 
 
 class Learner:
-    """Trains "policy" and, if there is one, a value: a head on the policy's own states or a role of its own."""
+    """Trains "policy" and, if there is one, "value": a head on the policy's own states, or a role of its own.
+
+    `rates`: the learning rate of each of the two. Each is a group of the optimizer, and has its gradients scaled down alone.
+    """
 
     def __init__(
         self, judges: Judges, value_head: str | None, rule: UpdateRule, rates: dict[str, float], budget: Budget
@@ -54,19 +58,31 @@ class Learner:
         whole = not any(block in self.roles.exits for block in self.blocks)
         trunk = Trunk(self.roles, rule.top_layers) if rule.top_layers and rule.epochs > 1 and whole else None
         self.trunk = trunk if trunk and trunk.works else None  # for one epoch alone, nothing would be used again
-        self.trained = {role: [p for p in self.roles.parameters(role) if p.requires_grad] for role in rates}
+        owned = self.owned()
+        self.trained = {name: [p for p in owned[name] if p.requires_grad] for name in rates}
         self.parameters: list[nn.Parameter] = [p for found in self.trained.values() for p in found]
-        groups = [{"params": found, "lr": rates[role]} for role, found in self.trained.items()]
+        groups = [{"params": found, "lr": rates[name]} for name, found in self.trained.items()]
         self.optimizer = optimizer_of(rule.optimizer, groups, eps=1e-5)
 
+    def owned(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of "policy" and of "value"; of a value on the policy's own states, its head alone."""
+        value: list[nn.Parameter] = []
+        if self.value_head == "policy":
+            value = list(self.roles.heads["policy"].parameters())
+        elif self.value_head:
+            value = self.roles.parameters(self.value_head)
+        taken = {id(p) for p in value}
+        return {"policy": [p for p in self.roles.parameters("policy") if id(p) not in taken], "value": value}
+
     def update(self, rollout: Rollout, targets: Targets, seed: int, check: Callable[[float], None]) -> Report:
-        """Epochs of minibatch updates; means of what they report. `check` hears the first mean |ratio - 1|, before any step.
+        """Epochs of minibatch updates, and what they report (`summary`). `check` hears the first mean |ratio - 1|, before
+        any step.
 
         An update that is not finite, or whose ratio is beyond belief, is skipped and counted. With `stop_kl` the epochs end
         as soon as the policy has moved that far.
         """
         reports: list[Report] = []
-        skipped = 0
+        rows = 0
         if self.trunk:
             self.trunk.forget()
         for minibatch in self.minibatches(rollout, seed):
@@ -74,18 +90,16 @@ class Learner:
             report = self.gradients(rollout, targets, minibatch)
             if not reports:
                 check(report["val/ratio_off"])
-            for role, parameters in self.trained.items():
+            for name, parameters in self.trained.items():
                 norm = nn.utils.clip_grad_norm_(parameters, self.rule.max_grad_norm)
-                report[f"{role}/grad_norm"] = float(norm)
-            if all(map(math.isfinite, report.values())) and report["val/ratio"] <= RATIO_LIMIT:
+                report[f"{name}/grad_norm"] = float(norm)
+            if trusted(report):
                 self.optimizer.step()
-            else:
-                skipped += 1
             reports.append(report)
+            rows += len(minibatch)
             if self.rule.stop_kl is not None and report["policy/approxkl_avg"] > self.rule.stop_kl:
                 break
-        means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
-        return {**means, "updates": float(len(reports)), "skipped_updates": float(skipped)}
+        return {**summary(reports), "epochs": rows / len(rollout.answers.examples)}
 
     def minibatches(self, rollout: Rollout, seed: int) -> list[list[int]]:
         """Rows of every update of an iteration; answers to one prompt stay together, so that they share its computation."""
@@ -104,6 +118,8 @@ class Learner:
         inputs, shared = self.inputs(examples)
         tokens = rollout.answers.mask[minibatch].sum()
         sums: dict[str, Tensor] = {}
+        largest: list[Tensor] = []
+        read: list[tuple[int, int]] = []  # of each micro-batch, tokens without and with padding
         leaves = shared.leaves if shared else []
 
         def work(part: list[int]) -> None:
@@ -118,6 +134,8 @@ class Learner:
                     shared.add(found[len(self.parameters) :])
                 for name, x in parts.items():
                     sums[name] = sums.get(name, 0) + (x.detach() * mask).sum()
+                largest.append((parts["val/ratio"] * mask).max())
+                read.append(filled([inputs[i] for i in part], self.budget.share))
 
         with self.roles.checkpointed(self.rule.checkpointing), company(self.roles, gradients=True):
             self.budget.each(inputs, len(self.blocks), work, gradients=True)
@@ -127,7 +145,21 @@ class Learner:
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad /= tokens
-        return {name: float(total / tokens.to(total.device)) for name, total in self.roles.world.summed(sums).items()}
+        means = {name: float(total / tokens.to(total.device)) for name, total in self.roles.world.summed(sums).items()}
+        return {**means, **self.extremes(means, largest, read)}
+
+    def extremes(self, means: Report, largest: list[Tensor], read: list[tuple[int, int]]) -> Report:
+        """Of all processes: the largest ratio, the ratios' variance, and the part of what was read that was padding."""
+        own = float(torch.stack(largest).max()) if largest else 0.0
+        found = self.roles.world.each((own, read))
+        ratios = torch.tensor([ratio for ratio, _ in found])  # whose maximum, unlike Python's, is NaN if one is
+        real, padded = (sum(counts) for counts in zip(*(one for _, part in found for one in part), strict=True))
+        return {
+            "val/ratio_max": float(ratios.max()),
+            # So far it is around 1, where ratios are, so that hardly anything cancels here.
+            "val/ratio_var": max(0.0, means["val/ratio_var"] - (means["val/ratio"] - 1) ** 2),
+            "val/padding": 1 - real / padded,
+        }
 
     def add(self, gradients: Sequence[Tensor | None]) -> None:
         """To those of the parameters."""
@@ -166,7 +198,7 @@ class Learner:
         parts: dict[str, Any] = {
             "loss/policy_avg": surrogate, "policy/clipfrac_avg": clipped.float(),
             "policy/approxkl_avg": (logprobs - old) ** 2 / 2, "policy/entropy_avg": spread,
-            "val/ratio": ratio, "val/ratio_off": (ratio - 1).abs(),
+            "val/ratio": ratio, "val/ratio_off": (ratio - 1).abs(), "val/ratio_var": (ratio - 1) ** 2,
         }  # fmt: skip
         if self.value_head:
             values = judges.values(self.value_head, states[1], one)
@@ -184,3 +216,25 @@ class Learner:
             states = self.roles.response_states(batch, shared.prefix if shared else None)
         parts = states.chunk(len(self.blocks))
         return parts[0], parts[-1]
+
+
+def trusted(report: Report) -> bool:
+    """Whether an update that reports this may be made."""
+    return all(map(math.isfinite, report.values())) and report["val/ratio"] <= RATIO_LIMIT
+
+
+def summary(reports: Sequence[Report]) -> Report:
+    """What an iteration's updates report, all of it finite: means over those that were made, nothing of them where none was;
+    and of all, the skipped ones included, the largest ratio, the first one's error, the padding, and how many they were."""
+    made = [report for report in reports if trusted(report)]
+    means = {name: fmean(report[name] for report in made) for name in made[0]} if made else {}
+    of_all = {
+        "val/ratio_max": max(
+            (x for report in reports if math.isfinite(x := report["val/ratio_max"])), default=math.nan
+        ),
+        "val/ratio_off_first": reports[0]["val/ratio_off"],
+        "val/padding": fmean(report["val/padding"] for report in reports),
+        "updates": float(len(reports)),
+        "skipped_updates": float(len(reports) - len(made)),
+    }
+    return means | {name: x for name, x in of_all.items() if math.isfinite(x)}

@@ -24,3 +24,10 @@ def optimizer_of(name: OptimizerName, groups: Iterable[dict[str, Any]], eps: flo
     kind = bnb.optim.PagedAdamW8bit if name == "paged-adamw-8bit" else bnb.optim.AdamW8bit
     made: torch.optim.Optimizer = kind(groups, eps=eps, weight_decay=0.0)
     return made
+
+
+def same_groups(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> bool:
+    """Whether a kept state of an optimizer has as many parameters in each group as this one."""
+    groups = optimizer.param_groups, state["param_groups"]
+    has, had = ([len(group["params"]) for group in one] for one in groups)
+    return has == had

@@ -8,9 +8,8 @@ from preferences.errors import RankloopError
 from preferences.records import Policy, Prompt, Study
 from preferences.rounds import check_accuracy, check_promotes
 from preferences.store import Store
-from trainer.experience import RatioOff
-from trainer.far_rollout import EngineOff
-from trainer.going_on import folder_of, out_or_resume, resumed
+from trainer.going_on import folder_of, kept, out_or_resume, resumed
+from trainer.last_good import keep_last_good
 from trainer.learner import UpdateRule
 from trainer.models import Base
 from trainer.optimizers import OptimizerName
@@ -72,7 +71,7 @@ class Ppo(Stage):
     lr: float = 1e-4
     """Learning rate of the policy's adapter; linear decay."""
     value_lr: float = 2e-4
-    """Learning rate of the value's adapter and head; linear decay."""
+    """Learning rate of the value's adapter and head, or of the head alone if it is on the policy's trunk; linear decay."""
     value_weight: float = 0.1
     """Weight of the value's loss where it shares the policy's trunk; with an adapter of its own it is 1."""
     top_layers: int | None = None
@@ -102,7 +101,7 @@ class Ppo(Stage):
     score_clip: float = 5.0
     """Scores are kept within this."""
     max_grad_norm: float = 1.0
-    """Gradients of each role are scaled down to this norm."""
+    """Gradients of the policy, and those of the value, are scaled down to this norm."""
     optimizer: OptimizerName = "adamw"
     """AdamW with its states in 32 bits, in 8, or in 8 and paged: moved to the machine's memory when the card's runs out."""
     checkpointing: bool = False
@@ -225,15 +224,17 @@ def ppo(config: Ppo, store: Store, base: Base, world: World = ALONE) -> dict[str
             check_accuracy(study, trainer.reward.card.get("heldout_accuracy"))
         judge = {"judged_by": str(config.reward.resolve())} if config.reward else {}
         facts = {"parent": start.id, "reference": material.reference.id, "prompts": len(prompts), **judge}
+        run.keep_prompts([prompt.id for prompt in prompts])
         run.start("ppo", config, base, study=study.id, processes=world.size, **facts)
-    return finish(config, store, study, start, trainer, *train(trainer, prompts, run))
+    return finish(config, store, study, start, trainer, *train(trainer, start, prompts))
 
 
 def read(config: Ppo, store: Store, base: Base, run: Run) -> Material:
     """The material of a run. Raises RankloopError if there are no prompts, or if folder or names are taken."""
     if config.resume:
         config = resumed(config, "ppo")
-    study, name = open_study(store, config.study), config.name or run.folder.name
+    wanted = run.config().get("study", config.study) if config.resume else config.study
+    study, name = open_study(store, wanted), config.name or run.folder.name
     if not config.resume:
         check_free(run.folder)
         if config.sample_next:
@@ -242,17 +243,20 @@ def read(config: Ppo, store: Store, base: Base, run: Run) -> Material:
             check_name(store, policy)
     start = starting_policy(config, store, study, base, run)
     prompts = store.prompts.all("train", study.id)
+    if config.resume:
+        prompts = kept(prompts, study, run)
     if not prompts:
         raise RankloopError(f"Study {study.name!r} has no training prompts; import some with `labeler import prompts`.")
     return Material(config, study, start, reference_policy(config, store, start, run), prompts)
 
 
-def train(trainer: PpoTrainer, prompts: list[Prompt], run: Run) -> tuple[str, dict[str, Any]]:
-    """How it ended, and the last metrics. A run whose rollouts are not the policy's says so in its folder."""
+def train(trainer: PpoTrainer, start: Policy, prompts: list[Prompt]) -> tuple[str, dict[str, Any]]:
+    """How it ended, and the last metrics. Of a run that fails the folder says why, and holds the last good adapter."""
     try:
         return trainer.train(prompts)
-    except (RatioOff, EngineOff) as error:
-        run.finish("failed", error=str(error))
+    except Exception as error:
+        if trainer.world.main:
+            keep_last_good(trainer, start.id, error)
         raise
 
 

@@ -12,16 +12,18 @@ import torch
 
 from preferences.records import Policy, Prompt
 from preferences.run_files import CHECKPOINTS
+from trainer import generators
 from trainer.budget import Budget
-from trainer.checkpoints import Checkpoints, State
+from trainer.checkpoints import BadCheckpoint, Checkpoints, State
 from trainer.experience import Answers, Rollout, Targets, check_first, drawn_answers, tolerance
 from trainer.far_rollout import FarRollouts, engine_report, weighed
 from trainer.judges import Judges
 from trainer.kl_control import KlControl
 from trainer.learner import Learner
-from trainer.metrics import describe, padding_share, peak_memory
+from trainer.metrics import cost, describe
 from trainer.models import Base
 from trainer.moments import RunningMoments
+from trainer.optimizers import same_groups
 from trainer.policies import load_policy
 from trainer.ppo_math import advantages_and_returns, kl_k1, masked_mean, masked_whiten, rloo_advantages, token_rewards
 from trainer.recheck import checked_reward
@@ -54,7 +56,7 @@ class PpoTrainer:
     ) -> None:
         """`reference`: by default the start."""
         self.config, self.run, self.world, self.done = config, run, world, 0
-        torch.manual_seed(config.seed)
+        generators.seed(config.seed)
         budgets = ppo_budgets(config, base)
         self.sampled_at_once = budgets.sampled
         self.functions = [RewardFunction.load(name) for name in config.functions]
@@ -72,10 +74,10 @@ class PpoTrainer:
         self.value_head = self.add_value()
         own_value = "value" if self.value_head == "value" else None
         self.judges = Judges(roles, self.reference, own_value, self.reward, config.temperature)
-        trained = ("policy", *([self.value_head] if self.value_head else []))
-        roles.train_only(*dict.fromkeys(trained), top_layers=config.top_layers)
+        self.trained = list(dict.fromkeys(("policy", self.value_head or "policy")))
+        roles.train_only(*self.trained, top_layers=config.top_layers)
         self.budget = Budget(budgets.passes, roles.together, world)
-        rates = {"policy": config.lr, **({self.value_head: config.value_lr} if self.value_head else {})}
+        rates = {"policy": config.lr, **({"value": config.value_lr} if self.value_head else {})}
         self.learner = Learner(self.judges, self.value_head, config.update_rule(), rates, self.budget)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.learner.optimizer, lambda i: max(0.0, 1 - i / config.iterations)
@@ -83,6 +85,7 @@ class PpoTrainer:
         self.kl, self.moments = KlControl(config.beta, config.kl_target, config.kl_horizon), RunningMoments()
         self.checkpoints = Checkpoints(run.folder / CHECKPOINTS, config.keep)
         self.far = FarRollouts.of(config, roles, run) if config.endpoint else None
+        self.before: list[str] = []  # the reference's answers to the prompts that are looked at
         self.recompute = False  # log-probabilities of the rollouts, because those of the generation are not exact here
         world.align([p for role in sorted(roles.names | set(roles.heads)) for p in roles.parameters(role)])
 
@@ -145,8 +148,10 @@ class PpoTrainer:
         seed = self.config.seed * 1_000_003 + self.done
         updates = self.learner.update(rollout, targets, seed, lambda ratio: self.check(ratio, rollout))  # 4.
         clock.append(time.perf_counter())
-        metrics = {**describe(rollout, targets, self.kl.beta), **parts, **updates, **self.measure(clock, answers)}
-        metrics["lr"] = self.learner.optimizer.param_groups[0]["lr"]
+        metrics = {**describe(rollout, targets, self.kl.beta), **parts, **updates, **self.course()}
+        metrics |= cost(clock, answers.examples, updates["epochs"], self.roles.base.device)
+        metrics["val/halved_budgets"] = float(self.budget.halvings)
+        metrics |= engine_report(answers) if answers.weights is not None else {}
         self.kl.update(metrics["objective/kl"], len(answers.examples))  # 5. the penalty's weight, and linear decay
         self.schedule.step()
         self.run.log({"step": self.done + 1, "steps": self.config.iterations, **metrics})
@@ -160,10 +165,11 @@ class PpoTrainer:
             return weighed(self.replayed(answers), engine, self.config.weight_clip)
         return self.exact(self.draw(many, (self.config.seed, 1, self.done)))
 
-    def draw(self, prompts: Sequence[Prompt], key: tuple[int, ...]) -> Answers:
-        """An answer a prompt from the policy; `key` and its number decide the random numbers of each."""
+    def draw(self, prompts: Sequence[Prompt], key: tuple[int, ...], role: str = "policy") -> Answers:
+        """An answer a prompt from the policy, or another role; `key` and its number decide the random numbers of each."""
         sampling = Sampling(self.config.temperature, 1.0, self.config.max_new_tokens)
-        return drawn_answers(self.roles, "policy", prompts, key, sampling, self.sampled_at_once, head=self.trunk_head)
+        head = self.trunk_head if role == "policy" else None
+        return drawn_answers(self.roles, role, prompts, key, sampling, self.sampled_at_once, head=head)
 
     def exact(self, answers: Answers) -> Answers:
         """The answers with log-probabilities that the training pass reproduces.
@@ -207,8 +213,9 @@ class PpoTrainer:
             self.moments.update(scores)
             scores = self.moments.normalise(scores)
         ended = torch.tensor(answers.finished, device=scores.device)
-        scores = scores.clamp(-config.score_clip, config.score_clip) - config.missing_eos_penalty * ~ended
-        rewards = token_rewards(scores, answers.old, rollout.reference, answers.mask, self.kl.beta)
+        scores = scores.clamp(-config.score_clip, config.score_clip)
+        whole = scores - config.missing_eos_penalty * ~ended
+        rewards = token_rewards(whole, answers.old, rollout.reference, answers.mask, self.kl.beta)
         if config.advantage == "rloo":
             advantages = rloo_advantages(rewards, answers.mask, config.samples)
             returns = torch.zeros_like(advantages)
@@ -217,49 +224,48 @@ class PpoTrainer:
                 rewards, answers.values, answers.mask, config.gamma, config.lam
             )
         whitened = masked_whiten(advantages, answers.mask)
-        return Targets(whitened if answers.weights is None else whitened * answers.weights, returns)
+        weighed = whitened if answers.weights is None else whitened * answers.weights
+        return Targets(weighed, returns, scores, advantages)
 
     def check(self, ratio: float, rollout: Rollout) -> None:
         """Before the very first update. Raises RatioOff."""
         if self.done == 0:
             check_first(ratio, rollout, self.roles.base, self.is_copy)
 
-    def measure(self, clock: list[float], answers: Answers) -> Metrics:
-        """What the iteration cost: seconds a phase, tokens a second, padding, peak memory, halved budgets."""
-        seconds = [b - a for a, b in itertools.pairwise(clock)]
-        tokens = sum(len(example) for example in answers.examples)
+    def course(self) -> Metrics:
+        """Where the run is: answers so far, this iteration's learning rates, and the KL that is steered for, if any is."""
+        rates = dict(zip(self.learner.trained, self.learner.optimizer.param_groups, strict=True))
         return {
-            **dict(zip(("seconds/generate", "seconds/score", "seconds/train"), seconds, strict=True)),
-            "seconds/total": clock[-1] - clock[0],
-            "seconds/tokens_per_second": tokens * (1 + self.config.epochs) / (clock[-1] - clock[0]),
-            "seconds/peak_memory_mb": peak_memory(self.roles.base.device),
-            "val/padding": padding_share(answers.examples, self.budget),
-            "val/halved_budgets": float(self.budget.halvings),
-            **(engine_report(answers) if answers.weights is not None else {}),
+            "episode": (self.done + 1) * self.config.episodes,
+            "lr": rates["policy"]["lr"],
+            **({"value/lr": rates["value"]["lr"]} if "value" in rates else {}),
+            **({"kl_target": self.kl.target} if self.kl.target is not None else {}),
         }
 
     def look(self, prompts: list[Prompt]) -> list[dict[str, Any]]:
-        """The policy's answers to the same few prompts, drawn with the same random numbers every time."""
+        """The policy's answers to the same few prompts, beside those of the reference, all drawn with the same random numbers
+        every time."""
         config = self.config
         chosen = random.Random(config.seed).sample(prompts, min(SHOWN, len(prompts)))
+        self.before = self.before or self.draw(chosen, (config.seed, 2), self.reference).texts
         answers = self.draw(chosen, (config.seed, 2))
         rollout, _ = self.judge(answers)
         kl = (kl_k1(answers.old, rollout.reference) * answers.mask).sum(1)
         return [
-            {"prompt": said[-1]["content"], "response": text, "score": score, "kl": nats}
-            for said, text, score, nats in zip(
-                answers.prompts, answers.texts, rollout.scores.tolist(), kl.tolist(), strict=True
+            {"prompt": said[-1]["content"], "reference": before, "response": text, "score": score, "kl": nats}
+            for said, before, text, score, nats in zip(
+                answers.prompts, self.before, answers.texts, rollout.scores.tolist(), kl.tolist(), strict=True
             )
         ]
 
     # -- going on later ----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
-        """Everything that the next iteration depends on. Random numbers come from keys, so that `done` is their state; the
-        generator's own is kept too."""
+        """Everything that the next iteration depends on. Our own random numbers come from keys, so that `done` is their
+        state; the generators are kept for what else draws, such as rewards in Python."""
         return {
             "done": self.done,
-            "roles": {role: [p.detach() for p in self.roles.parameters(role)] for role in self.learner.trained},
+            "roles": {role: [p.detach() for p in self.roles.parameters(role)] for role in self.trained},
             "optimizer": self.learner.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "kl": self.kl.state_dict(),
@@ -270,24 +276,27 @@ class PpoTrainer:
                 "halvings": self.budget.halvings,
                 "sampled": self.sampled_at_once,
             },
-            "torch_rng": torch.get_rng_state(),
+            "generators": generators.state_dict(self.roles.base.device),
         }
 
     def resume(self) -> None:
         """Take up the newest checkpoint, or begin again if there is none; what was logged after it is dropped.
 
-        The main process reads it for all, however many there were when it was written.
+        The main process reads it for all, however many there were when it was written. Raises BadCheckpoint if it is of a
+        version that trained otherwise.
         """
         state = self.world.told(self.checkpoints.newest)
+        if state and not same_groups(self.learner.optimizer, state["optimizer"]):
+            raise BadCheckpoint(
+                f"{self.run.folder} was begun by a version that gave the whole policy --value-lr under --value trunk, so it "
+                "cannot go on as it was; begin it again under another --out."
+            )
         self.run.truncate(state["done"] if state else 0)
         self.run.restart()
         if state is None:
             return
         self.done, self.recompute = state["done"], state["recompute"]
-        for role, tensors in state["roles"].items():
-            with torch.no_grad():
-                for parameter, saved in zip(self.roles.parameters(role), tensors, strict=True):
-                    parameter.copy_(saved)
+        self.put_back(state)
         self.learner.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.kl.load_state_dict(state["kl"])
@@ -295,7 +304,25 @@ class PpoTrainer:
         budget = state["budget"]
         self.budget.tokens, self.budget.halvings = budget["tokens"], budget["halvings"]
         self.sampled_at_once = budget.get("sampled", self.sampled_at_once)
-        torch.set_rng_state(state["torch_rng"])
+        if "generators" in state:
+            generators.load_state_dict(state["generators"], self.roles.base.device)
+        else:  # written by an earlier version
+            torch.set_rng_state(state["torch_rng"])
+
+    @torch.no_grad()
+    def put_back(self, state: State) -> None:
+        """The weights of a checkpoint in their roles."""
+        for role, tensors in state["roles"].items():
+            for parameter, saved in zip(self.roles.parameters(role), tensors, strict=True):
+                parameter.copy_(saved)
+
+    def last_good(self) -> int:
+        """Put the newest checkpoint's weights in their roles; of how many iterations it is, 0 if there is none."""
+        state = self.checkpoints.newest()
+        if state is None:
+            return 0
+        self.put_back(state)
+        return int(state["done"])
 
 
 def endless(prompts: list[Prompt], size: int, seed: int) -> Iterator[list[Prompt]]:

@@ -231,7 +231,7 @@ class PpoStand:
         self.judges = Judges(roles, "reference", None if trunk else "value", reward, config.temperature)
         roles.train_only(*dict.fromkeys(("policy", head)))
         self.budget = Budget(ENDLESS, roles.together)
-        rates = dict.fromkeys(("policy", head), 1e-4)
+        rates = dict.fromkeys(("policy", "value"), 1e-4)
         self.learner = Learner(self.judges, head, config.update_rule(), rates, self.budget)
         stand.optimizer(self.learner.optimizer, self.learner.parameters)
 
@@ -268,7 +268,7 @@ class Update:
     def phases(self, units: int) -> Iterator[None]:
         learner, answers = self.ppo.learner, self.ppo.answers(units)
         rollout = Rollout(answers, answers.old, torch.zeros(len(answers.examples)))
-        targets = Targets(answers.old, answers.old)
+        targets = Targets(answers.old, answers.old, rollout.scores, answers.old)
         self.ppo.stand.gradients(learner.parameters)
         learner.gradients(rollout, targets, list(range(len(answers.examples))))
         yield

@@ -1,8 +1,10 @@
 """Token budgets where the user gives none: on a GPU what the planner finds room for, on a CPU fixed ones."""
 
 import copy
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +36,21 @@ def room(device: torch.device) -> int | None:
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return int(free) + torch.cuda.memory_reserved(device)
+
+
+def available_memory() -> int:
+    """Bytes of the machine: by the kernel on Linux, elsewhere all there is."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def headroom(device: torch.device) -> int:
+    """Bytes that a GPU still had at this process's peak, or that the machine still has now."""
+    bytes_ = room(device)
+    return available_memory() if bytes_ is None else bytes_ - torch.cuda.max_memory_allocated(device)
 
 
 def ppo_budgets(config: "Ppo", base: Base) -> Budgets:

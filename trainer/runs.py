@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,10 +14,12 @@ from typing import Any
 import torch
 
 from preferences.errors import RankloopError
-from preferences.run_files import ADAPTER, CHECKPOINTS, METRICS, SAMPLES
+from preferences.run_files import ADAPTER, CHECKPOINTS, CONFIG, METRICS, SAMPLES
 from trainer.command import command_of
 from trainer.models import Base
 from trainer.world import World
+
+PROMPTS = "prompts.json"
 
 
 class RunExists(RankloopError):
@@ -55,11 +57,18 @@ class Run:
             "started": time.time(),
             **facts,
         }
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._write(document)
-        except OSError as error:
-            raise RankloopError(f"{self.folder} cannot be written ({error}); give another --out.") from error
+        self._write(document)
+
+    def keep_prompts(self, ids: Sequence[str]) -> None:
+        """Write which prompts the run has, in their order, before `start`. Raises RankloopError if it cannot be written."""
+        check_free(self.folder)
+        self._write(list(ids), PROMPTS)
+
+    def prompts(self) -> list[str] | None:
+        """What `keep_prompts` wrote; None in the folder of a version that did not."""
+        path = self.folder / PROMPTS
+        found: list[str] | None = json.loads(path.read_text()) if path.exists() else None
+        return found
 
     def log(self, values: Mapping[str, Any], name: str = METRICS) -> None:
         """One line of metrics.jsonl, or of another such file."""
@@ -95,8 +104,9 @@ class Run:
         return False
 
     def restart(self) -> None:
-        """Say that the run goes on."""
-        self._write({**self.config(), "state": "started", "resumed": time.time()})
+        """Say that the run goes on, and no longer why it had ended."""
+        begun = {name: value for name, value in self.config().items() if name not in ("ended", "error")}
+        self._write({**begun, "state": "started", "resumed": time.time()})
 
     def finish(self, state: str = "finished", **facts: Any) -> None:
         """Record how the run ended ("finished", "interrupted" or "failed") and what came out."""
@@ -110,10 +120,16 @@ class Run:
             raise RankloopError(f"{self.folder} holds no run ({error}); give the folder of one.") from error
         return document
 
-    def _write(self, document: dict[str, Any]) -> None:
-        temporary = self.folder / ".config.json"
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
-        temporary.replace(self.folder / "config.json")
+    def _write(self, document: Any, name: str = CONFIG) -> None:
+        temporary = self.folder / f".{name}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(document, indent=1) + "\n")
+            temporary.replace(self.folder / name)
+        except OSError as error:
+            raise RankloopError(
+                f"{self.folder} cannot be written ({error}); make room, or give another --out."
+            ) from error
 
 
 class Onlooker(Run):
@@ -127,6 +143,9 @@ class Onlooker(Run):
         self.logs = (Path(METRICS).with_suffix(f".{rank}.jsonl").name,)
 
     def start(self, stage: str, config: Any, base: Base, **facts: Any) -> None:
+        """The main process does it."""
+
+    def keep_prompts(self, ids: Sequence[str]) -> None:
         """The main process does it."""
 
     def log(self, values: Mapping[str, Any], name: str = METRICS) -> None:

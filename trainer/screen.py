@@ -79,10 +79,10 @@ class Screen:
         if not self.live:
             return
         table = Table(title=f"after {done} rollouts", show_lines=True)
-        for name in ("prompt", "response", "score", "KL"):
-            table.add_column(name, max_width=60 if name == "response" else 30)
+        for name in ("prompt", "reference", "response", "score", "KL"):
+            table.add_column(name, max_width=45 if name in ("reference", "response") else 30)
         for look in looks:
-            cells = (look["prompt"], look["response"], f"{look['score']:.2f}", f"{look['kl']:.2f}")
+            cells = (look["prompt"], look["reference"], look["response"], f"{look['score']:.2f}", f"{look['kl']:.2f}")
             table.add_row(*map(escape, cells))
         self.live.console.print(table)
 

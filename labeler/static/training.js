@@ -276,14 +276,14 @@ class TrainingPage {
     const step = steps.includes(this.lookStep) ? this.lookStep : steps[steps.length - 1];
     const body = make("tbody", {});
     const show = (wanted) => body.replaceChildren(...looks.find((look) => look.step === wanted).rows.map((row) => make("tr", {},
-      make("td", { dir: "auto" }, row.prompt), make("td", { dir: "auto" }, row.response), make("td", { class: "tr-number" }, row.score.toFixed(2)), make("td", { class: "tr-number" }, row.kl.toFixed(2)))));
+      make("td", { dir: "auto" }, row.prompt), make("td", { dir: "auto" }, row.reference ?? ""), make("td", { dir: "auto" }, row.response), make("td", { class: "tr-number" }, row.score.toFixed(2)), make("td", { class: "tr-number" }, row.kl.toFixed(2)))));
     show(step);
     const choice = make("select", { id: "tr-step", onchange: () => {
       this.lookStep = Number(choice.value);
       show(this.lookStep);
     } }, ...steps.map((one) => make("option", { value: one, selected: one === step }, String(one))));
     return make("div", {}, make("h3", {}, "Answers to the same prompts"), make("p", {}, make("label", { for: "tr-step" }, "after rollout "), choice),
-      make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "Answers" }, make("table", { class: "tr-samples" }, make("thead", {}, make("tr", {}, ...["Prompt", "Answer", "Score", "KL"].map((head) => make("th", { scope: "col" }, head)))), body)));
+      make("div", { class: "tr-wide", tabindex: "0", role: "region", "aria-label": "Answers" }, make("table", { class: "tr-samples" }, make("thead", {}, make("tr", {}, ...["Prompt", "Reference's answer", "Answer", "Score", "KL"].map((head) => make("th", { scope: "col" }, head)))), body)));
   }
 }
 

@@ -117,7 +117,7 @@ def train(store: Store, runs: Path) -> None:
         job = store.jobs.claim("box:1", 60)
         assert job is not None
         begin(store, job, runs / name, 7)
-        looks = [{"prompt": text, "response": text, "score": 0.1, "kl": 0.2} for text in named]
+        looks = [{"prompt": text, "reference": text, "response": text, "score": 0.1, "kl": 0.2} for text in named]
         (runs / name / "samples.jsonl").write_text(json.dumps({"step": 5, "samples": looks}) + "\n")
         (runs / ".logs" / f"{job.id}.log").write_text("\n".join(named[-59:]) + "\n")
         note = document("ppo", runs / name, data_hash=named[4], error=named[5], config=spec)

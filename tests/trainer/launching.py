@@ -20,6 +20,8 @@ COSTS = (
     "train_steps_per_second",
     "total_flos",
     "num_tokens",
+    "eps",
+    "val/padding",
 )
 
 

@@ -1,8 +1,10 @@
 """The engine of PPO: how many passes, which options change what, and what it does when something goes wrong."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, pvariance
 from typing import Any
 
 import pytest
@@ -13,9 +15,9 @@ from preferences.records import Study
 from preferences.store import Store
 from tests.trainer.fill import add_policy, add_prompts, metrics, save_adapter
 from trainer import batches
-from trainer.batches import common_prefix
-from trainer.budget import Budget
+from trainer.batches import Example, common_prefix, filled
 from trainer.live_bytes import LiveBytes
+from trainer.metrics import cost
 from trainer.models import Base, Quantization, load_base
 from trainer.ppo import Ppo, ppo
 from trainer.ppo_trainer import PpoTrainer
@@ -311,6 +313,22 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(make: Make, store: 
     report = trainer.learner.update(rollout, targets, 0, lambda _: None)
     assert (report["updates"], report["skipped_updates"]) == (3, 3)
     assert all(p.equal(q) for p, q in zip(trainer.learner.parameters, before, strict=True))
+    assert all(map(math.isfinite, report.values())) and report["val/ratio_max"] > 0.9
+    assert "loss/policy_avg" not in report, "There is nothing to take the mean of."
+
+
+def test_one_skipped_update_is_not_in_the_means_of_the_others(make: Make, store: Store) -> None:
+    trainer = make(minibatches=2)
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    targets = trainer.targets(rollout)
+    first, second = trainer.learner.minibatches(rollout, 0)
+    targets.advantages[second[0], 0] = float("inf")
+    alone = trainer.learner.gradients(rollout, targets, first)
+    report = trainer.learner.update(rollout, targets, 0, lambda _: None)
+    assert (report["updates"], report["skipped_updates"]) == (2, 1)
+    assert all(map(math.isfinite, report.values()))
+    for name in ("loss/policy_avg", "loss/value_avg", "policy/entropy_avg", "val/ratio"):
+        assert report[name] == alone[name]
 
 
 def test_a_ratio_beyond_belief_is_skipped(make: Make, store: Store) -> None:
@@ -319,14 +337,14 @@ def test_a_ratio_beyond_belief_is_skipped(make: Make, store: Store) -> None:
     far = replace(rollout, answers=replace(rollout.answers, old=rollout.answers.old - 3))
     before = [p.detach().clone() for p in trainer.learner.parameters]
     report = trainer.learner.update(far, trainer.targets(rollout), 0, lambda _: None)
-    assert report["skipped_updates"] == 1 and report["val/ratio"] > 10
+    assert report["skipped_updates"] == 1 and report["val/ratio_max"] > 10
     assert all(p.equal(q) for p, q in zip(trainer.learner.parameters, before, strict=True))
 
 
 def test_epochs_end_when_the_policy_has_moved_far_enough(make: Make, store: Store) -> None:
     trainer = make(epochs=8, stop_kl=1e-4, lr=5e-3)
     said = trainer.step(prompts(trainer, store))
-    assert 1 < said["updates"] < 8
+    assert 1 < said["updates"] == said["epochs"] < 8
     assert make(epochs=8, lr=5e-3).step(prompts(trainer, store))["updates"] == 8
 
 
@@ -403,10 +421,61 @@ def test_checkpoints_are_few_and_the_run_says_what_it_cost(
     assert 0 <= said["val/padding"] < 1 and said["seconds/peak_memory_mb"] > 100
 
 
-def test_padding_is_counted() -> None:
-    from trainer.batches import Example
-    from trainer.metrics import padding_share
+def test_what_an_iteration_cost() -> None:
+    """Tokens are judged once, and trained on as often as the epochs got to."""
+    examples = [Example([1, 2], [3] * 4), Example([5], [3])]
+    said = cost([10.0, 11.0, 13.0, 14.0], examples, 1.5, torch.device("cpu"))
+    assert [said[f"seconds/{phase}"] for phase in ("generate", "score", "train", "total")] == [1, 2, 1, 4]
+    assert (said["seconds/tokens_per_second"], said["eps"]) == (8 * 2.5 / 4, 2 / 4)
 
+
+def test_padding_is_counted() -> None:
     examples = [Example([1, 2], [3] * 4), Example([1, 2], [3] * 2), Example([5], [3])]
-    assert padding_share(examples, Budget(100, share=False)) == pytest.approx(1 - (6 + 4 + 2) / 18)
-    assert padding_share(examples, Budget(100, share=True)) == pytest.approx(1 - (8 + 2) / 16)
+    assert filled(examples, share=False) == (6 + 4 + 2, 3 * 6)
+    assert filled(examples, share=True) == (8 + 2, 2 * 8)
+
+
+@pytest.mark.parametrize("worth", [1, 10**9])
+def test_the_padding_is_that_of_what_updates_read(
+    make: Make, store: Store, monkeypatch: pytest.MonkeyPatch, worth: int
+) -> None:
+    """By the masks of the training passes; what all prompts share is no part of the rows if it is read once."""
+    trainer = make(token_budget=400)
+    monkeypatch.setattr(batches, "WORTH_A_PASS", worth)
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    collate, made = trainer.roles.collate, []
+    monkeypatch.setattr(trainer.roles, "collate", lambda examples: made.append(collate(examples)) or made[-1])
+    report = trainer.learner.update(rollout, trainer.targets(rollout), 0, lambda _: None)
+    read = [batch.attention_mask for batch in made[::2]]  # the others are for the losses
+    assert len(read) > 1
+    real, padded = sum(int(mask.sum()) for mask in read), sum(mask.numel() for mask in read)
+    assert report["val/padding"] == pytest.approx(1 - real / padded) and real < padded
+
+
+def test_ratios_against_slow_loops(make: Make, store: Store) -> None:
+    """Their mean, largest, variance and first error, of a policy that has moved, in micro-batches."""
+    trainer = make(token_budget=80)
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    shift = torch.linspace(-0.3, 0.2, rollout.answers.old.numel()).view_as(rollout.answers.old)
+    moved = replace(rollout, answers=replace(rollout.answers, old=rollout.answers.old + shift))
+    report = trainer.learner.update(moved, trainer.targets(rollout), 0, lambda _: None)
+    ratios = (-shift).exp()[rollout.answers.mask].tolist()
+    assert report["val/ratio"] == pytest.approx(fmean(ratios), abs=1e-3)
+    assert report["val/ratio_max"] == pytest.approx(max(ratios), abs=1e-3)
+    assert report["val/ratio_var"] == pytest.approx(pvariance(ratios), rel=1e-2)
+    assert report["val/ratio_off_first"] == pytest.approx(fmean(abs(x - 1) for x in ratios), abs=1e-3)
+
+
+def test_the_policy_keeps_its_learning_rate_under_a_value_on_its_trunk(make: Make, store: Store) -> None:
+    """The head alone has the value's, and a group of its own."""
+    trainer = make(value="trunk", lr=1e-3, value_lr=1e-5)
+    head = set(trainer.roles.heads["policy"].parameters())
+    policy, value = trainer.learner.optimizer.param_groups
+    assert (policy["lr"], value["lr"]) == (1e-3, 1e-5)
+    assert set(value["params"]) == head and set(policy["params"]) == set(trainer.roles.parameters("policy")) - head
+    before = {p: p.detach().clone() for p in trainer.learner.parameters}
+    said = trainer.step(prompts(trainer, store))
+    assert (said["lr"], said["value/lr"]) == (1e-3, 1e-5)
+    moved = [max(float((p.detach() - before[p]).abs().max()) for p in group["params"]) for group in (policy, value)]
+    assert moved == pytest.approx([1e-3, 1e-5], rel=0.05), "Adam's first step is its learning rate."
+    assert said["policy/grad_norm"] > 0 < said["value/grad_norm"]

@@ -118,7 +118,7 @@ def update_twice(ppo: PpoStand, case: Case) -> Iterator[None]:
     ppo.budget.tokens = size_of("ppo", "update", stand, case.units)[1]
     for seed in range(2):
         yield
-        ppo.learner.update(rollout, Targets(old, old), seed, lambda _: None)
+        ppo.learner.update(rollout, Targets(old, old, rollout.scores, old), seed, lambda _: None)
 
 
 def measured(case: Case, folder: Path) -> dict[str, int]:

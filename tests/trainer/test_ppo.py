@@ -1,6 +1,8 @@
 """PPO on tiny models: what it changes, what it never changes, and that it improves an easy reward."""
 
 import json
+import math
+import statistics
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from preferences.errors import NameTaken, RankloopError
 from preferences.records import Policy, Study
 from preferences.rounds import GateClosed
 from preferences.store import Store
+from tests.conftest import ROOT
 from tests.trainer.fill import add_policy, add_prompts, disturb, metrics, save_adapter, state
 from trainer.experience import RatioOff, Rollout
 from trainer.metrics import describe
@@ -29,7 +32,14 @@ from trainer.runs import Run, RunExists
 TRL = {
     "objective/kl", "objective/entropy", "objective/non_score_reward", "objective/rlhf_reward", "objective/scores",
     "policy/approxkl_avg", "policy/clipfrac_avg", "policy/entropy_avg", "loss/policy_avg", "loss/value_avg",
-    "val/clipfrac_avg", "val/ratio", "val/num_eos_tokens", "lr",
+    "val/clipfrac_avg", "val/ratio", "val/ratio_var", "val/num_eos_tokens", "lr", "eps", "episode",
+}  # fmt: skip
+OWN = {
+    "objective/kl_k3", "objective/scores_std", "objective/scores_se", "objective/scores_normalised", "beta", "val/eos_rate",
+    "val/response_length_p95", "val/empty_rate", "val/distinct_2", "val/explained_variance", "val/returns_mean",
+    "val/returns_std", "val/advantages_std", "val/ratio_max", "val/ratio_off", "val/ratio_off_first", "policy/grad_norm",
+    "value/grad_norm", "value/lr", "updates", "skipped_updates", "epochs", "val/padding", "seconds/tokens_per_second",
+    "seconds/peak_memory_mb", "seconds/memory_headroom_mb",
 }  # fmt: skip
 
 
@@ -46,7 +56,7 @@ def config(store: Store, tmp_path: Path, adapters: dict[str, Path]) -> dict[str,
     """Options of two short iterations."""
     return {
         "db": store.path, "out": tmp_path / "ppo", "reward": adapters["reward"], "iterations": 2, "episodes": 6,
-        "max_new_tokens": 8, "lr": 1e-3, "value_lr": 1e-3,
+        "max_new_tokens": 8, "lr": 1e-3, "value_lr": 2e-3,
     }  # fmt: skip
 
 
@@ -69,12 +79,20 @@ def test_a_run_and_what_it_leaves(
     result = ppo(Ppo(**config, name="better"), store, base)
     logged = metrics(config["out"])
     assert [line["step"] for line in logged] == [1, 2]
-    assert logged[0].keys() >= TRL
-    assert {"objective/kl_k3", "objective/scores_std", "val/explained_variance", "val/eos_rate"} <= logged[0].keys()
+    assert logged[0].keys() >= TRL | OWN
+    assert all(math.isfinite(value) for line in logged for value in line.values())
+    page = (ROOT / "docs" / "ppo.md").read_text()
+    assert not [name for name in logged[0] if f"`{name}`" not in page and not name.startswith("reward/")]
+    assert [line["episode"] for line in logged] == [6, 12]
+    assert all(line["eps"] * line["seconds/total"] == pytest.approx(6) for line in logged)
+    assert logged[0]["seconds/memory_headroom_mb"] > 10
     looks = [json.loads(line) for line in (config["out"] / "samples.jsonl").read_text().splitlines()]
     assert [look["step"] for look in looks] == [2]
-    assert [set(sample) for sample in looks[0]["samples"]] == [{"prompt", "response", "score", "kl"}] * 4
-    assert [line["lr"] for line in logged] == pytest.approx([1e-3, 5e-4])
+    assert [set(sample) for sample in looks[0]["samples"]] == [{"prompt", "reference", "response", "score", "kl"}] * 4
+    assert [(line["lr"], line["value/lr"]) for line in logged] == [
+        pytest.approx((1e-3, 2e-3)),
+        pytest.approx((5e-4, 1e-3)),
+    ]
     assert logged[0]["val/ratio"] == pytest.approx(1, abs=1e-3)
     assert (result["kl"], result["scores"]) == (logged[1]["objective/kl"], logged[1]["objective/scores"])
     policy = store.policies.get("better")
@@ -102,6 +120,42 @@ def test_the_numbers_of_a_rollout(config: dict[str, Any], base: Base, start: Pol
     surprise = -sum(float(answers.old[i, :n].sum()) for i, n in enumerate(lengths)) / len(lengths)
     assert said["objective/entropy"] == pytest.approx(surprise, rel=1e-4)
     assert said["val/num_eos_tokens"] == sum(answers.finished)
+
+
+def test_what_is_trained_on_in_numbers(config: dict[str, Any], base: Base, start: Policy, store: Store) -> None:
+    """The score after the clip and before the penalty, and the advantages before they are whitened, by slow loops."""
+    trainer = trainer_of({**config, "score_clip": 0.3, "beta": 0.0, "gamma": 0.9, "lam": 0.5}, base, start)
+    rollout, _ = trainer.judge(trainer.sample(store.prompts.all("train")))
+    answers, gamma, lam = rollout.answers, 0.9, 0.5
+    returns, advantages = [], []
+    scores = [min(0.3, max(-0.3, score)) for score in rollout.scores.tolist()]
+    for row, (score, ended, example) in enumerate(zip(scores, answers.finished, answers.examples, strict=True)):
+        values, advantage = [*answers.values[row, : len(example.response)].tolist(), 0.0], 0.0
+        for t in reversed(range(len(values) - 1)):
+            reward = score - (not ended) if t == len(values) - 2 else 0.0
+            advantage = reward + gamma * values[t + 1] - values[t] + gamma * lam * advantage
+            advantages.append(advantage)
+            returns.append(advantage + values[t])
+    said = describe(rollout, trainer.targets(rollout), 0.0)
+    assert len(set(scores)) > 1 and max(map(abs, scores)) == 0.3 < rollout.scores.abs().max()
+    assert said["objective/scores"] == pytest.approx(float(rollout.scores.mean()))
+    assert said["objective/scores_normalised"] == pytest.approx(sum(scores) / len(scores))
+    assert said["val/returns_std"] == pytest.approx(statistics.pstdev(returns), rel=1e-4)
+    assert said["val/advantages_std"] == pytest.approx(statistics.pstdev(advantages), rel=1e-4)
+
+
+def test_the_reference_s_answers_stand_beside_the_policy_s(
+    store: Store, config: dict[str, Any], base: Base, start: Policy
+) -> None:
+    """Drawn with the same random numbers: equal before any update, and afterwards still those of the start."""
+    trainer = trainer_of({**config, "lr": 5e-2}, base, start)
+    prompts = store.prompts.all("train")
+    first = trainer.look(prompts)
+    assert [row["reference"] for row in first] == [row["response"] for row in first]
+    trainer.step(prompts[:6])
+    second = trainer.look(prompts)
+    assert [row["reference"] for row in second] == [row["reference"] for row in first]
+    assert [row["response"] for row in second] != [row["response"] for row in first]
 
 
 def test_only_policy_and_value_are_trained(config: dict[str, Any], base: Base, start: Policy, store: Store) -> None:
@@ -160,6 +214,69 @@ def test_a_run_that_stops_at_the_first_check_leaves_no_policy(
     assert (written["state"], written["error"]) == ("failed", str(stopped.value))
 
 
+FAILING = """
+calls = []
+def reward(prompts, responses):
+    calls.append(1)
+    if len(calls) == 3:
+        raise ValueError("no more")
+    return [float(len(text)) for text in responses]
+"""
+
+
+def test_a_run_that_fails_keeps_its_last_good_adapter_and_goes_on(
+    store: Store, study: Study, config: dict[str, Any], base: Base, start: Policy, llama_folder: Path
+) -> None:
+    """In its third iteration, after updates that its newest checkpoint has not seen."""
+    out = config["out"]
+    (out.parent / "failing.py").write_text(FAILING)
+    options = {
+        **config, "iterations": 3, "minibatches": 2, "show_every": 9, "functions": (f"{out.parent / 'failing.py'}:reward",),
+    }  # fmt: skip
+    kept, step = {}, PpoTrainer.step
+
+    def watched(self: PpoTrainer, prompts: list[Any]) -> dict[str, Any]:
+        kept[self.done] = [p.detach().clone() for p in self.roles.parameters("policy")]
+        if self.done == 2:
+            disturb(self.roles, "policy", 0.1)  # as in the middle of an update
+        return step(self, prompts)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RankloopError, match="ValueError: no more"):
+        patch.setattr(PpoTrainer, "step", watched)
+        ppo(Ppo(**options), store, base)
+    written = state(out)
+    assert (written["state"], written["iterations"]) == ("failed", 2) and "no more" in written["error"]
+    roles = Roles(load_base(str(llama_folder), "none"))
+    card = roles.load("kept", out / "adapter")
+    assert (card["kind"], card["parent"], card["iterations"]) == ("ppo", start.id, 2)
+    assert all(p.equal(q) for p, q in zip(roles.parameters("kept"), kept[2], strict=True))
+    assert store.policies.all() == [start] == store.studies.sampling_policies(study)
+    assert ppo(Ppo(db=store.path, resume=out), store, load_base(str(llama_folder), "none"))["iterations"] == 3
+    assert state(out)["state"] == "finished" and "error" not in state(out)
+
+
+@pytest.mark.usefixtures("start")
+def test_whatever_a_run_fails_of_is_said_in_its_folder(
+    store: Store, config: dict[str, Any], llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its first checkpoint there is no adapter; where the folder cannot be written, the first error is still told."""
+    monkeypatch.setattr(
+        PpoTrainer, "sample", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no room\nat all"))
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        ppo(Ppo(**config), store, load_base(str(llama_folder), "none"))
+    written = state(config["out"])
+    assert (written["state"], written["iterations"]) == ("failed", 0) and not (config["out"] / "adapter").exists()
+    assert written["error"] == "The run failed: OutOfMemoryError: no room at all; --resume goes on with it."
+
+    def full(*_: object, **__: object) -> None:
+        raise RankloopError("The disk is full.")
+
+    monkeypatch.setattr(Run, "finish", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        ppo(Ppo(**{**config, "out": config["out"].with_name("other")}), store, load_base(str(llama_folder), "none"))
+
+
 @pytest.mark.usefixtures("start")
 def test_an_easy_reward_goes_up(store: Store, config: dict[str, Any], base: Base) -> None:
     """A random head on the last state, and so peaked a policy that it says the same few tokens again and again."""
@@ -199,7 +316,9 @@ def test_the_same_seed_gives_the_same_run(
         options = Ppo(**{**config, **episodes, "out": config["out"].with_name(name)}, seed=seed, start="sft")
         ppo(options, store, load_base(str(llama_folder), "none"))
         lines = metrics(options.out)
-        runs.append([{k: v for k, v in line.items() if "seconds" not in k and k != "time"} for line in lines])
+        runs.append(
+            [{k: v for k, v in line.items() if "seconds" not in k and k not in ("time", "eps")} for line in lines]
+        )
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
 from tests.trainer.fill import add_comparison, add_policy, add_prompts, metrics, rank, save_adapter, state
+from tests.trainer.make import is_one_sentence
 from trainer import worker
 from trainer.models import Quantization, load_base
 from trainer.ppo import Ppo, ppo
@@ -42,9 +44,22 @@ def prepared(store: Store, study: Study, llama_folder: Path, tmp_path: Path) -> 
     return {**OPTIONS, "db": store.path, "model": str(llama_folder), "reward": judge, "start": "sft"}
 
 
+# A reward that draws from every generator there is, as a user's may.
+NOISY = """
+import random
+import numpy
+import torch
+def reward(prompts, responses):
+    return [random.random() + numpy.random.random() + float(torch.rand(1)) for _ in responses]
+"""
+
+
 def lines(run: Path) -> list[dict[str, Any]]:
     """What a run logged, timings aside."""
-    return [{k: v for k, v in line.items() if k != "time" and not k.startswith("seconds/")} for line in metrics(run)]
+    return [
+        {k: v for k, v in line.items() if k not in ("time", "eps") and not k.startswith("seconds/")}
+        for line in metrics(run)
+    ]
 
 
 def weights(run: Path) -> bytes:
@@ -55,14 +70,16 @@ def weights(run: Path) -> bytes:
 @pytest.mark.parametrize("value", ["adapter", "trunk"])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     store: Store,
+    study: Study,
     prepared: dict[str, Any],
     llama_folder: Path,
     tmp_path: Path,
     value: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stopped in the middle of an iteration, after it was logged and before its checkpoint."""
-    prepared["value"] = value
+    """Stopped in the middle of an iteration, after it was logged and before its checkpoint; then prompts are imported."""
+    (tmp_path / "noisy.py").write_text(NOISY)
+    prepared |= {"value": value, "functions": (f"{tmp_path / 'noisy.py'}:reward",)}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     ppo(Ppo(**prepared, out=whole), store, load_base(str(llama_folder), "none"))
     state_dict = PpoTrainer.state_dict
@@ -77,6 +94,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         ppo(Ppo(**prepared, out=broken), store, load_base(str(llama_folder), "none"))
     assert (len(metrics(broken)), state(broken)["state"]) == (3, "interrupted")
     assert store.policies.find("broken") is None
+    add_prompts(store, study, 14)
     result = ppo(Ppo(db=store.path, resume=broken), store, load_base(str(llama_folder), "none"))
     assert lines(broken) == lines(whole)
     assert weights(broken) == weights(whole)
@@ -86,6 +104,77 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert looks == [2, 4, 6]
     with pytest.raises(RankloopError, match="is finished; only a stopped ppo run can go on"):
         ppo(Ppo(db=store.path, resume=broken), store, load_base(str(llama_folder), "none"))
+
+
+def stopped(store: Store, prepared: dict[str, Any], folder: Path, out: Path) -> None:
+    """A run that ended after its first iteration, by Ctrl-C in the second one."""
+    step = PpoTrainer.step
+
+    def stopping(self: PpoTrainer, some: Any) -> Any:
+        if self.done == 1:
+            raise KeyboardInterrupt
+        return step(self, some)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PpoTrainer, "step", stopping)
+        ppo(Ppo(**prepared, out=out), store, load_base(str(folder), "none"))
+
+
+def test_a_run_goes_on_with_its_own_prompts_or_not_at_all(
+    store: Store, study: Study, prepared: dict[str, Any], llama_folder: Path, tmp_path: Path
+) -> None:
+    """One of an earlier version, which kept no list, goes on as long as there are as many; none goes on without one of its
+    own, which its folder keeps as it was."""
+    out, base = tmp_path / "run", load_base(str(llama_folder), "none")
+    stopped(store, {**prepared, "iterations": 2}, llama_folder, out)
+    ids = [prompt.id for prompt in store.prompts.all("train", study.id)]
+    assert json.loads((out / "prompts.json").read_text()) == ids
+    before = (out / "config.json").read_text()
+    with store.write() as db:
+        db.execute("DELETE FROM study_prompts WHERE prompt = ?", [ids[3]])
+    with pytest.raises(RankloopError, match=f"1 of the 8 prompts .* any more .*{ids[3]}.*begin it again") as error:
+        ppo(Ppo(db=store.path, resume=out), store, base)
+    assert is_one_sentence(str(error.value)) and (out / "config.json").read_text() == before
+    (out / "prompts.json").unlink()
+    with pytest.raises(RankloopError, match=r"did not keep which prompts .*8 then, 7 now") as error:
+        ppo(Ppo(db=store.path, resume=out), store, base)
+    assert is_one_sentence(str(error.value)) and (out / "config.json").read_text() == before
+    store.studies.add_prompts(study, [ids[3]])
+    assert ppo(Ppo(db=store.path, resume=out), store, base)["iterations"] == 2
+
+
+def test_a_study_stays_the_one_that_the_run_was_begun_with(
+    store: Store, study: Study, prepared: dict[str, Any], llama_folder: Path, tmp_path: Path
+) -> None:
+    """Also where it is not the default one any more."""
+    out = tmp_path / "run"
+    stopped(store, {**prepared, "iterations": 2}, llama_folder, out)
+    store.studies.create("other")
+    store.studies.set_status(study, "closed")
+    assert store.studies.default() != study
+    assert ppo(Ppo(db=store.path, resume=out), store, load_base(str(llama_folder), "none"))["iterations"] == 2
+
+
+def test_a_trunk_of_an_earlier_version_is_refused_and_others_go_on(
+    store: Store, prepared: dict[str, Any], llama_folder: Path, tmp_path: Path
+) -> None:
+    """It had adapter and head in one group of the optimizer, at the value's learning rate; and torch's generator alone."""
+    for value in ("trunk", "adapter"):
+        out = tmp_path / value
+        stopped(store, {**prepared, "iterations": 2, "value": value}, llama_folder, out)
+        (file,) = (out / "checkpoints").glob("*.pt")
+        kept = torch.load(file, weights_only=True)
+        kept["torch_rng"] = kept.pop("generators")["torch"]
+        if value == "trunk":
+            first, second = kept["optimizer"]["param_groups"]
+            kept["optimizer"]["param_groups"] = [{**second, "params": first["params"] + second["params"]}]
+        torch.save(kept, file)
+    resumed = Ppo(db=store.path, resume=tmp_path / "trunk")
+    with pytest.raises(RankloopError, match=r"begun by a version .* begin it again under another --out") as error:
+        ppo(resumed, store, load_base(str(llama_folder), "none"))
+    assert is_one_sentence(str(error.value)) and len(metrics(tmp_path / "trunk")) == 1
+    resumed = Ppo(db=store.path, resume=tmp_path / "adapter")
+    assert ppo(resumed, store, load_base(str(llama_folder), "none"))["iterations"] == 2
 
 
 def test_what_cannot_be_resumed_is_one_sentence(store: Store, prepared: dict[str, Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from preferences.errors import RankloopError
 from tests.trainer.make import is_one_sentence
 from trainer.models import Base
 from trainer.runs import Run, RunExists, check_free
@@ -79,6 +80,6 @@ def test_a_crash_while_writing_leaves_the_old_document(run: Run, monkeypatch: py
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(RankloopError, match=r"no space left .*make room"):
         run.finish()
     assert run.config() == before

@@ -35,19 +35,20 @@ def test_the_live_table(run: tuple[Run, Ppo]) -> None:
     with Screen(*run, done=0, console=console) as screen:
         for done in range(1, 16):
             screen.show(done, {**METRICS, "objective/kl": done / 10})
-        screen.samples(15, [{"prompt": "[bold]Hi", "response": "[/x] there", "score": 1.0, "kl": 0.5}])
+        look = {"prompt": "[bold]Hi", "reference": "[b] before", "response": "[/x] there", "score": 1.0, "kl": 0.5}
+        screen.samples(15, [look])
     said = console.file.getvalue()  # type: ignore[attr-defined]
     last = said[said.rindex("rollout ") :]
     assert all(title.split()[0] in said for title, _, _ in COLUMNS)
     assert "15/20" in last and "1.50" in last and " 3/20" not in last, "the newest twelve stay"
     assert "min to go" in last
-    assert "[bold]Hi" in said and "[/x] there" in said, "a model's text is shown, not obeyed"
+    assert "[bold]Hi" in said and "[b] before" in said and "[/x] there" in said, "a model's text is shown, not obeyed"
 
 
 def test_elsewhere_there_is_a_bar(run: tuple[Run, Ppo], capsys: pytest.CaptureFixture[str]) -> None:
     with Screen(*run, done=4) as screen:
         screen.show(5, METRICS)
-        screen.samples(5, [{"prompt": "Hi", "response": "there", "score": 1.0, "kl": 0.5}])
+        screen.samples(5, [{"prompt": "Hi", "reference": "Ho", "response": "there", "score": 1.0, "kl": 0.5}])
     said = capsys.readouterr()
     assert "5/20" in said.err and "kl=3.50" in said.err and said.out == ""
     logged = json.loads((run[0].folder / "samples.jsonl").read_text())
