@@ -18,8 +18,10 @@ PLAN = "plan"  # what memory a stage would take with the options that somebody l
 # Kinds for workers beside the database alone: what these make is HTML, which no other host may send.
 BESIDE = ("report",)
 STALE_SECONDS = 60.0  # without a heartbeat: its worker is dead
-MOST_DEATHS = 5  # of workers that have a job, one after the other, none of which gets further than those before
-DEATHS = "deaths"  # in a job's progress: how many, and how far the farthest got
+# Of workers that have a job, one after the other, none of which gets further than those before: a storm of kills that is
+# over within these seconds says nothing of the job.
+MOST_DEATHS, DEATHS_SECONDS = 5, 4 * STALE_SECONDS
+DEATHS = "deaths"  # in a job's progress: how many, since when, and how far the farthest got
 MINE = "WHERE id = ? AND worker = ? AND status = 'running'"
 
 
@@ -77,8 +79,8 @@ class Jobs(Table):
         now = self.store.clock()
         with self.store.write() as db:
             while job := self._next(now, stale_after, beside):
-                deaths = {DEATHS: deaths_of(job)} if job.status == "running" else {}
-                if deaths and deaths[DEATHS]["count"] >= MOST_DEATHS:
+                deaths = {DEATHS: deaths_of(job, now)} if job.status == "running" else {}
+                if deaths and is_hopeless(deaths[DEATHS], now):
                     self._give_up(job)
                     continue
                 db.execute(
@@ -162,14 +164,21 @@ class Jobs(Table):
         return [from_row(Job, row) for row in self.rows("SELECT * FROM jobs ORDER BY created, rowid")]
 
 
-def deaths_of(job: Job) -> dict[str, Any]:
-    """{"count", "said", "logged"}: workers that died of the job since one got further, and how far that was.
+def is_hopeless(deaths: dict[str, Any], now: float) -> bool:
+    """Whether the next worker would die as well."""
+    return bool(deaths["count"] >= MOST_DEATHS and now - deaths["since"] >= DEATHS_SECONDS)
+
+
+def deaths_of(job: Job, now: float) -> dict[str, Any]:
+    """{"count", "since", "said", "logged"}: workers that died of the job since one got further, and how far that was.
 
     Further: something else is known of its progress, or its run has logged more.
     """
     said = {name: value for name, value in job.progress.items() if name not in (DEATHS, "log", "folder")}
     folder = job.progress.get("folder")
     logged = metrics_bytes(Path(folder)) if folder else 0
-    before = job.progress.get(DEATHS, {"count": 0, "said": said, "logged": logged})
-    further = said != before["said"] or logged > before["logged"]
-    return {"count": 1 if further else before["count"] + 1, "said": said, "logged": max(logged, before["logged"])}
+    none = {"count": 0, "since": now, "said": said, "logged": logged}
+    before = job.progress.get(DEATHS, none)
+    if said != before["said"] or logged > before["logged"]:
+        before = none
+    return {**before, "count": before["count"] + 1}

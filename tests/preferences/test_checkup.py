@@ -10,7 +10,7 @@ import pytest
 
 from preferences import checkup
 from preferences.checkup import check_place, file_system
-from preferences.errors import BadDatabase
+from preferences.errors import BadDatabase, Busy
 from preferences.records import Policy, Response, Study
 from preferences.store import Store
 
@@ -129,4 +129,13 @@ def test_a_database_that_cannot_be_written_is_refused(store: Store) -> None:
     with pytest.raises(BadDatabase, match="cannot be written"):
         store.check()
     store.close()
+    assert store.check() == ""
+
+
+def test_one_that_another_program_holds_is_another_matter(store: Store) -> None:
+    store.db.execute("PRAGMA busy_timeout = 50")
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Busy, match="no other program holds it"):
+            store.check()
     assert store.check() == ""

@@ -183,6 +183,14 @@ def test_a_job_that_gets_further_each_time_is_taken_up_however_often_its_workers
     assert store.jobs.get(run.id).status == "failed"
 
 
+def test_a_storm_of_kills_is_not_the_jobs_fault(store: Store, clock: Clock) -> None:
+    store.jobs.add("sft", {})
+    for _ in range(10 * MOST_DEATHS):
+        assert store.jobs.claim("w", 1.0) is not None
+        clock.now += 1.1
+    assert store.jobs.all()[0].status == "running"
+
+
 def test_a_worker_that_is_told_to_stop_has_not_died_of_its_job(store: Store) -> None:
     store.jobs.add("reward", {})
     for _ in range(2 * MOST_DEATHS):
