@@ -10,6 +10,7 @@ from labeler.account import Account
 from labeler.assignment import LEASE_SECONDS
 from labeler.bodies import DraftBody, LeaseBody, SkipBody, SubmitBody, UndoBody
 from labeler.rendering import Rendering
+from labeler.replies import Ahead, Answered, Drafted, Following, Page, Renewed, Undone
 from labeler.tasks import ahead_json, answered_json, leased_json, next_json
 from labeler.turns import Turns
 from preferences.answers import check_draft
@@ -21,7 +22,7 @@ from preferences.tables.rankings import Answer
 def ranking_api(store: Store, rendering: Rendering) -> APIRouter:
     """GET next, ahead; POST submit, skip, undo, draft, renew, release.
 
-    What they do to the store they do in turns; the answer is JSON as it stands, without the checks of a response model.
+    What they do to the store they do in turns; the answer is JSON as it stands: its model describes it and checks nothing.
     """
     api = APIRouter(prefix="/api")
     turns = Turns("ranking")
@@ -31,38 +32,38 @@ def ranking_api(store: Store, rendering: Rendering) -> APIRouter:
         await rendering.page_soon(page.get("next", page))
         return JSONResponse(page)
 
-    @api.get("/next")
+    @api.get("/next", response_model=Page)
     async def next_task(account: Account) -> Response:
         return await with_html(await turns.take(next_json, store, account))
 
-    @api.get("/ahead")
+    @api.get("/ahead", response_model=Ahead)
     async def ahead(account: Account) -> Response:
         return await with_html(await turns.take_last(ahead_json, store, account))
 
-    @api.post("/submit")
+    @api.post("/submit", response_model=Answered)
     async def submit(body: SubmitBody, account: Account) -> Response:
         act = partial(store.rankings.submit, account, Answer(**body.model_dump()))
         return await with_html(await turns.take(answered_json, store, account, act))
 
-    @api.post("/skip")
+    @api.post("/skip", response_model=Answered)
     async def skip(body: SkipBody, account: Account) -> Response:
         act = partial(store.rankings.skip, account, Answer(**body.model_dump()))
         return await with_html(await turns.take(answered_json, store, account, act))
 
-    @api.post("/undo")
+    @api.post("/undo", response_model=Undone)
     async def undo(body: UndoBody, account: Account) -> Response:
         return await with_html(await turns.take(undone_json, store, account, body.nonce))
 
-    @api.post("/draft")
+    @api.post("/draft", response_model=Drafted)
     async def draft(body: DraftBody, account: Account) -> Response:
         return JSONResponse(await turns.take(drafted_json, store, account, body))
 
-    @api.post("/renew")
+    @api.post("/renew", response_model=Renewed)
     async def renew(body: LeaseBody, account: Account) -> Response:
         lease = await turns.take(store.queue.revive, body.lease, account, body.comparison, LEASE_SECONDS)
         return JSONResponse({"lease": lease.id, "expires": lease.expires, "now": store.clock()})
 
-    @api.post("/release")
+    @api.post("/release", response_model=Following)
     async def release(body: LeaseBody, account: Account) -> Response:
         return await with_html(await turns.take(released_json, store, account, body))
 

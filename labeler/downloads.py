@@ -39,14 +39,14 @@ def download_api(store: Store) -> APIRouter:
     def studies(_: Owner) -> list[dict[str, Any]]:
         return [{"id": study.id, "name": study.name, "status": study.status} for study in store.studies.all()]
 
-    @api.get("/{study}/hours.csv")
+    @api.get("/{study}/hours.csv", response_class=FileResponse)
     def hours(study: str, owner: Owner) -> Response:
         found = store.studies.get(study)
         text = hours_csv(store, found)
         store.events.add(owner.id, "download", found.id, {"file": "hours.csv"})
         return PlainTextResponse(text, media_type="text/csv", headers=attachment("hours.csv"))
 
-    @api.get("/{study}/rankings.jsonl")
+    @api.get("/{study}/rankings.jsonl", response_class=FileResponse)
     def rankings(study: str, owner: Owner) -> Response:
         found = store.studies.get(study)
         check_room()

@@ -13,7 +13,7 @@ def image_api(store: Store) -> APIRouter:
     """GET /api/images/ID."""
     api = APIRouter(prefix="/api/images")
 
-    @api.get("/{ident}")
+    @api.get("/{ident}", response_class=Response)
     def image(ident: ImageId) -> Response:
         return Response(store.images.get(ident).data, media_type="image/webp")
 

@@ -3,12 +3,14 @@
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
 
 from labeler.account import Account
 from labeler.accounts import Forbidden
 from labeler.assignment import LEASE_SECONDS, arrange
 from labeler.bodies import OwnPromptBody
 from labeler.rendering import Rendering
+from labeler.replies import Following
 from labeler.studies import study_of
 from labeler.tasks import leased_json, next_json
 from preferences.errors import NotReady, UnknownName
@@ -32,9 +34,9 @@ def own_prompt_api(store: Store, rendering: Rendering) -> APIRouter:
     def state(job: str, account: Account) -> dict[str, Any]:
         return state_json(store, _mine(store, account, job))
 
-    @api.post("/{job}/rank")
-    def rank(job: str, account: Account) -> dict[str, Any]:
-        return {"next": rendering.page(_take(store, account, _mine(store, account, job)))}
+    @api.post("/{job}/rank", response_model=Following)
+    def rank(job: str, account: Account) -> Response:
+        return JSONResponse({"next": rendering.page(_take(store, account, _mine(store, account, job)))})
 
     return api
 

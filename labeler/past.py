@@ -3,11 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
+from fastapi.responses import JSONResponse, Response
 
 from labeler.account import Account
 from labeler.assignment import LEASE_SECONDS
 from labeler.bodies import ReopenBody
 from labeler.rendering import Rendering
+from labeler.replies import Following
 from labeler.tasks import leased_json, messages_json, responses_json
 from preferences.rankings import ALL_BAD
 from preferences.records import Annotator, Prompt, Ranking
@@ -30,10 +32,10 @@ def history_api(store: Store, rendering: Rendering) -> APIRouter:
     def answered(account: Account, ranking: Annotated[str, Path(max_length=64)]) -> dict[str, Any]:
         return rendering.task(answer_json(store, store.rankings.get(account, ranking)))
 
-    @api.post("/reopen")
-    def reopen(body: ReopenBody, account: Account) -> dict[str, Any]:
+    @api.post("/reopen", response_model=Following)
+    def reopen(body: ReopenBody, account: Account) -> Response:
         lease = store.rankings.reopen(account, body.ranking, LEASE_SECONDS)
-        return {"next": rendering.page(leased_json(store, account, lease))}
+        return JSONResponse({"next": rendering.page(leased_json(store, account, lease))})
 
     return api
 

@@ -9,6 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from labeler.accounts import OWNERS, Logins
 from labeler.api import ranking_api
 from labeler.consent import consent_api
+from labeler.description import description_routes
 from labeler.downloads import download_api
 from labeler.failures import add_failures
 from labeler.gate import Gate
@@ -23,6 +24,7 @@ from labeler.past import history_api
 from labeler.promotions import promotion_api
 from labeler.proxy import Proxied, Rooted
 from labeler.rendering import Rendering
+from labeler.replies import Failure
 from labeler.reports import report_api
 from labeler.security import RequestGuard, SecureHeaders
 from labeler.settings import Settings
@@ -65,7 +67,10 @@ def build_api(
         Middleware(CORSMiddleware, allow_origins=[]),
         Middleware(Rooted, root=settings.root_path),
     ]
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=guards)
+    app = FastAPI(
+        title="Rankloop", docs_url=None, redoc_url=None, openapi_url=None, middleware=guards,
+        responses={"default": {"model": Failure, "description": "A failure, as a sentence"}},
+    )  # fmt: skip
     add_failures(app)
     for with_html in (ranking_api, history_api, own_prompt_api):  # first: routes are tried one after the other
         app.include_router(with_html(store, rendering))
@@ -73,8 +78,9 @@ def build_api(
     disk = Disk(folder, settings.low_disk_mb * MB)
     app.include_router(health_routes(store, disk))
     app.include_router(worker_api(store, settings.runs or folder / "runs", disk))
-    app.include_router(login_routes(logins))
-    app.include_router(join_routes(logins))
+    app.include_router(description_routes())
+    app.include_router(login_routes(logins), include_in_schema=False)
+    app.include_router(join_routes(logins), include_in_schema=False)
     for routes in (
         study_api, consent_api, image_api, work_api, download_api, training_api, promotion_api, lineage_api,
         report_api,

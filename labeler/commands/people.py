@@ -175,17 +175,26 @@ class Erase:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Erase everybody whose time is up, as the studies' `retention_days` say; run it once a day."""
+    """Erase everybody whose time is up, as the studies' `retention_days` say, and was at a sweep a day ago or longer.
 
+    A labeler that serves does it by itself; where none runs all the time, run it once a day.
+    """
+
+    now: bool = False
+    """Erase whoever is due at once. Whether they are, this machine's clock says: look at it first."""
     db: Path = DEFAULT_DB
     """The database."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON: of those who were erased."""
 
     def run(self) -> None:
         """Without a study that sets it, nobody."""
-        done = open_store(self.db).erasures.sweep()
-        say(done, "\n".join(map(erased, done)) or "Nobody's time is up.", self.json)
+        store = open_store(self.db)
+        done = store.erasures.sweep(at_once=self.now)
+        lines, noted = [erased(one) for one in done], len(store.erasures.noted())
+        if noted:
+            lines.append(f"{noted} noted as due: a sweep a day from now or later erases them (--now: at once).")
+        say(done, "\n".join(lines) or "Nobody's time is up.", self.json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,15 +55,16 @@ class Serve:
         warning = store.check()
         if warning:
             print(warning, file=sys.stderr)
-        store.erasures.sweep()
         disk = Disk(self.db.resolve().parent, self.settings.low_disk_mb * MB)
         from labeler.app import build_app
         from labeler.rendering import Helper, Rendering
+        from labeler.retention import retaining
         from labeler.watch import watching
 
         helper = Helper()
         helper.start()
-        with logging_to(self.log or self.db.with_suffix(".log"), int(self.log_mb * MB)), watching(store, disk):
+        log = logging_to(self.log or self.db.with_suffix(".log"), int(self.log_mb * MB))
+        with log, watching(store, disk), retaining(store):
             serve(build_app(store, self.settings, Rendering(helper)), listener, store)
 
 

@@ -72,12 +72,12 @@ class Counters(Table):
             " FROM current_rankings AS r JOIN annotators AS a ON a.id = r.annotator WHERE r.comparison = c.id "
             " AND r.kind = 'ranking' AND r.purpose = 'label' AND NOT a.simulated)) AS tiers "
             f"FROM comparisons AS c JOIN studies AS s ON s.id = c.study WHERE {where} "
-            "AND c.wanted > 1 AND (c.labels >= c.wanted OR c.extra > 0)"
+            "AND (c.extra > 0 OR (c.wanted > 1 AND c.labels >= c.wanted))"
         )
         changes = []
         for row in self.store.db.query(sql, {"which": which}):
             tiers: list[Tiers] = json.loads(row["tiers"])
-            split = len(tiers) >= row["wanted"] and top_splits(tiers)
+            split = len(tiers) >= row["wanted"] > 1 and top_splits(tiers)
             extra = int(split and Plan.of(json.loads(row["plan"])).adjudicate)
             if extra != row["extra"]:
                 changes.append((extra, row["id"]))

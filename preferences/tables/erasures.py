@@ -7,6 +7,7 @@ from preferences.records import Annotator, Study
 from preferences.tables.table import Table, from_row
 
 DAY_SECONDS = 24 * 3600.0
+DUE, CALLED_OFF = "erasure due", "erasure called off"  # kinds of events
 # Of the account: logins, links, what they wrote to owners, what they were in the middle of, where they may work.
 NAMED = ("sessions", "invites", "remarks", "drafts", "repeats_due", "study_annotators")
 OF_STUDY = "annotator = :annotator AND comparison IN (SELECT id FROM comparisons WHERE study = :study)"
@@ -58,9 +59,34 @@ class Erasures(Table):
         )
         return [from_row(Annotator, row) for row in rows if last.get(row["id"], float("inf")) <= now]
 
-    def sweep(self, actor: str = "") -> list[dict[str, Any]]:
-        """Erase everybody who is due; what `erase` gives of each."""
-        return [self.erase(annotator, actor) for annotator in self.due()]
+    def sweep(self, actor: str = "", at_once: bool = False) -> list[dict[str, Any]]:
+        """Erase everybody who is due and was so a day ago or longer, by an earlier sweep; what `erase` gives of each.
+
+        Who is due for the first time is noted in the audit log, and called off by the next sweep that does not find them
+        due: so nobody is erased because a clock is wrong for a while. `at_once`: erase all who are due, noted or not.
+        """
+        due, now = self.due(), self.store.clock()
+        with self.store.write():
+            noted = self.noted()
+            for ident, since in noted.items():
+                if since > now or ident not in {annotator.id for annotator in due}:
+                    self.store.events.add(actor, CALLED_OFF, ident, {})
+            for annotator in due:
+                if noted.get(annotator.id, now + 1) > now:
+                    self.store.events.add(actor, DUE, annotator.id, {})
+        ripe = [one for one in due if at_once or noted.get(one.id, now) <= now - DAY_SECONDS]
+        return [self.erase(annotator, actor) for annotator in ripe]
+
+    def noted(self) -> dict[str, float]:
+        """Who (an id) will be erased, and since when that is in the audit log."""
+        rows = self.rows(
+            "SELECT e.subject, e.at FROM annotators AS a CROSS JOIN events AS e ON e.subject = a.id AND e.kind = ? "
+            "WHERE a.erased IS NULL AND NOT EXISTS (SELECT 1 FROM events AS later WHERE later.subject = a.id "
+            "AND later.kind = ? AND later.id > e.id)",
+            DUE,
+            CALLED_OFF,
+        )
+        return {row["subject"]: row["at"] for row in rows}
 
     def _acts(self, annotator: Annotator) -> list[tuple[Study, int]]:
         sql = (

@@ -24,16 +24,19 @@ class Exclusions(Table):
             row = {"study": study.id, "annotator": annotator.id, "reason": reason, "actor": actor, "since": now}
             self.insert("exclusions", [row])
             db.execute(
-                "UPDATE leases SET released = ? WHERE annotator = ? AND released IS NULL AND expires > ? "
+                "UPDATE leases SET released = ? WHERE annotator = ? AND released IS NULL "
                 "AND comparison IN (SELECT id FROM comparisons WHERE study = ?)",
-                [now, annotator.id, now, study.id],
+                [now, annotator.id, study.id],
             )
             detail = {"annotator": annotator.id, "reason": reason}
             self.store.events.add(actor, "exclusion", study.id, detail)
             return self._settle(study, annotator)
 
     def lift(self, study: Study, annotator: Annotator, actor: str = "") -> int:
-        """Count the annotator's rankings again; how many these are. Raises UnknownName if they are not excluded."""
+        """Count the annotator's rankings again, also where others have filled their places since; how many these are.
+
+        Raises UnknownName if they are not excluded.
+        """
         with self.store.write() as db:
             lifted = db.execute(
                 "UPDATE exclusions SET lifted = ? WHERE study = ? AND annotator = ? AND lifted IS NULL",

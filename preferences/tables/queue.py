@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from preferences.errors import NotLeased
-from preferences.records import Annotator, Comparison, Draft, Lease, Offer, Pick, Purpose, Study, random_id
+from preferences.records import LABELS, Annotator, Comparison, Draft, Lease, Offer, Pick, Purpose, Study, random_id
 from preferences.tables.supply import Supply
 from preferences.tables.table import from_row, to_row
 
@@ -24,13 +24,14 @@ class Queue(Supply):
     ) -> Lease | None:
         """The annotator's open lease, renewed, or a new one on what `choose` picks; None if it picks none.
 
-        `arrange` gives the order in which the items are shown; a repeat has the reverse of the first one. A lease alone
-        does not wait for the disk.
+        `arrange` gives the order in which the items are shown; a repeat has the reverse of the first one. An open lease
+        whose place others have filled is given back. A lease alone does not wait for the disk.
         """
         with self.store.write(durable=False):
-            held = self.held(annotator, study)
-            if held:
-                return self.renew(held, seconds)
+            for held in self.all_held(annotator, study):
+                if self.has_place(held.comparison, annotator, held.purpose):
+                    return self.renew(held, seconds)
+                self.release(held)
             self.store.golds.qualify(study, annotator)
             offer = self.offer(study, annotator)
             return self._lease_chosen(annotator, self._begun(annotator, offer) or choose(offer), arrange, seconds)
@@ -134,7 +135,8 @@ class Queue(Supply):
     def revive(self, lease: str, annotator: Annotator, comparison: str, seconds: float) -> Lease:
         """The annotator's own lease, ending `seconds` from now, also if it ran out meanwhile: work done offline is kept.
 
-        Raises NotLeased if it is not theirs, was given back, or they have answered the comparison since.
+        Raises NotLeased if it is not theirs, was given back, they have answered the comparison since, or others have taken
+        its place.
         """
         with self.store.write():
             found = self._assigned(lease, annotator.id, comparison)
@@ -142,7 +144,11 @@ class Queue(Supply):
             if found.released is not None or (answered and answered.created > found.created):
                 raise NotLeased("You have answered this comparison meanwhile; load the page again to get the next one.")
             again = [held for held in self.all_held(annotator) if held.comparison == comparison]
-            return self.renew(again[-1] if again else found, seconds)
+            mine = again[-1] if again else found
+            room = again or mine.purpose not in LABELS or self.has_room(comparison, annotator)
+            if not room or not self.has_place(comparison, annotator, mine.purpose):
+                raise NotLeased("Others have taken this comparison since; load the page again to get the next one.")
+            return self.renew(mine, seconds)
 
     def release(self, lease: Lease) -> None:
         """Give the comparison back. If the clock jumped, the annotator may have been given it twice: both leases end."""

@@ -14,7 +14,7 @@ from preferences.answers import (
     mode_of,
     options_of,
 )
-from preferences.errors import NonceUsed, NothingToUndo, UnknownName
+from preferences.errors import NonceUsed, NothingToUndo, NotLeased, UnknownName
 from preferences.rankings import ALL_BAD, check_tiers
 from preferences.records import (
     LABELS,
@@ -96,7 +96,8 @@ class Rankings(Table):
     def undo(self, annotator: Annotator, nonce: str, seconds: float) -> tuple[Ranking, Lease]:
         """Withdraw the annotator's newest ranking or skip and lease its comparison to them again, in the same order.
 
-        Whatever they had open is given back. Raises NonceUsed, NothingToUndo.
+        Whatever they had open is given back. Raises NonceUsed; NothingToUndo, also if the answer did not count and others
+        have taken its place.
         """
         with self.store.write():
             self._check_nonce(annotator, nonce)
@@ -104,22 +105,24 @@ class Rankings(Table):
             if not newest:
                 raise NothingToUndo("There is nothing to undo.")
             last = newest[0]
+            had_place = self._counts(last)
             withdrawal = Ranking(
                 random_id(), last.comparison, annotator.id, "withdrawal", [], last.order, nonce,
                 supersedes=last.id, created=self.store.clock(), purpose=last.purpose,
             )  # fmt: skip
             self._insert(withdrawal)
-            return last, self._lease_again(annotator, last, seconds)
+            return last, self._lease_again(annotator, last, seconds, had_place)
 
     def reopen(self, annotator: Annotator, ranking: str, seconds: float) -> Lease:
         """Lease the comparison of a standing answer to its annotator again, in the same order, as they left it.
 
-        The answer stays until another one supersedes it. Raises UnknownName unless it stands and is theirs.
+        The answer stays until another one supersedes it. Raises UnknownName unless it stands and is theirs, NothingToUndo if
+        it does not count and others have taken its place.
         """
         with self.store.write():
             found = self.get(annotator, ranking)
             self.store.events.add(annotator.id, "reopened", found.comparison, {"ranking": found.id})
-            return self._lease_again(annotator, found, seconds)
+            return self._lease_again(annotator, found, seconds, self._counts(found))
 
     def get(self, annotator: Annotator, ranking: str) -> Ranking:
         """The annotator's own answer of that id, if it stands. Raises UnknownName."""
@@ -227,6 +230,10 @@ class Rankings(Table):
             comparison = self.store.comparisons.get(answer.comparison)
             study = self.store.studies.get(comparison.study)
             answer = answer.checked(comparison, study, kind)
+            if kind == "ranking" and not self.store.queue.has_place(comparison.id, annotator, lease.purpose):
+                raise NotLeased(
+                    "Others have ranked this comparison meanwhile; load the page again to get the next one."
+                )
             guideline = self.store.studies.guideline(study)
             earlier = self.of_comparison(annotator, comparison.id, lease.purpose)
             made = Ranking(
@@ -243,21 +250,27 @@ class Rankings(Table):
             self.store.queue.drop_draft(comparison.id, annotator)
         return made
 
-    def _lease_again(self, annotator: Annotator, ranking: Ranking, seconds: float) -> Lease:
+    def _lease_again(self, annotator: Annotator, ranking: Ranking, seconds: float, has_place: bool) -> Lease:
         """The comparison as its answer left it; whatever else the annotator had open is given back, its draft kept.
 
-        Raises NothingToUndo if the answer was a skip and others have filled its place.
+        `has_place`: whether the answer counts as a label, or did until it was withdrawn just now. Raises NothingToUndo if
+        another answer to it would be one too many.
         """
-        if (
-            ranking.kind == "skip"
-            and ranking.purpose in LABELS
-            and not self.store.queue.has_room(ranking.comparison, annotator)
+        queue = self.store.queue
+        if ranking.purpose in LABELS and not (
+            queue.has_place(ranking.comparison, annotator, ranking.purpose)
+            and (has_place or queue.has_room(ranking.comparison, annotator))
         ):
-            raise NothingToUndo("Others have taken this comparison since you skipped it; it cannot come back to you.")
-        for held in self.store.queue.all_held(annotator):
-            self.store.queue.release(held)
-        self.store.queue.save_draft(ranking.comparison, annotator, draft_of(ranking))
-        return self.store.queue.lease(ranking.comparison, annotator, ranking.order, seconds, ranking.purpose)
+            raise NothingToUndo("Others have taken this comparison since; it cannot come back to you.")
+        for held in queue.all_held(annotator):
+            queue.release(held)
+        queue.save_draft(ranking.comparison, annotator, draft_of(ranking))
+        return queue.lease(ranking.comparison, annotator, ranking.order, seconds, ranking.purpose)
+
+    def _counts(self, ranking: Ranking) -> bool:
+        """Whether it is a ranking that is neither outdated nor by an annotator who is excluded."""
+        sql = "SELECT 1 FROM current_rankings WHERE id = ? AND kind = 'ranking'"
+        return self.row(sql, ranking.id) is not None
 
     def is_edit(self, annotator: Annotator, lease: Lease) -> bool:
         """Whether what is leased is an answer of theirs that counts on, and not one that is asked for again."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from preferences.plan import Plan, gold_phases
-from preferences.records import LABELS, Annotator, Candidate, Offer, Study
+from preferences.records import LABELS, Annotator, Candidate, Offer, Purpose, Study
 from preferences.tables.table import Table
 
 OPEN_LEASE = "l.released IS NULL AND l.expires > :now"
@@ -103,7 +103,10 @@ class Supply(Table):
         return self.number("SELECT open FROM studies WHERE id = ?", study.id) - int(taken)
 
     def has_room(self, comparison: str, annotator: Annotator) -> bool:
-        """Whether one more label, the annotator's, would not be one too many."""
+        """Whether one more person could begin: the annotator's label would not be one too many, were all leases answered.
+
+        A label of theirs that counts has its place already.
+        """
         labels, most = ROOM[annotator.simulated]
         sql = (
             f"SELECT {labels} + (SELECT count(DISTINCT l.annotator) FROM leases AS l "
@@ -115,7 +118,29 @@ class Supply(Table):
             "comparison": comparison, "annotator": annotator.id, "simulated": int(annotator.simulated),
             "now": self.store.clock(),
         }  # fmt: skip
-        return bool(self.store.db.execute(sql, parameters).fetchone()[0])
+        room = bool(self.store.db.execute(sql, parameters).fetchone()[0])
+        return room or annotator.id in self._labelled(comparison, annotator)
+
+    def has_place(self, comparison: str, annotator: Annotator, purpose: Purpose) -> bool:
+        """Whether the annotator's answer for that purpose would not be one too many, whoever else may be ranking it now.
+
+        A lease that ran out and was had again, a clock that was set back, or a plan that wants fewer can leave more leases
+        than places: then whoever answers first has the place.
+        """
+        if purpose not in LABELS:
+            return True
+        given = self._labelled(comparison, annotator)
+        wanted = self.number("SELECT wanted FROM comparisons WHERE id = ?", comparison)
+        most = 1 if purpose == "adjudication" else wanted
+        return annotator.id in given or list(given.values()).count(purpose) < most
+
+    def _labelled(self, comparison: str, annotator: Annotator) -> dict[str, Purpose]:
+        """Who gave a label that counts, people or simulated annotators as the annotator is, and for which purpose."""
+        sql = (
+            "SELECT r.annotator, r.purpose FROM current_rankings AS r JOIN annotators AS a ON a.id = r.annotator "
+            f"WHERE r.comparison = ? AND r.kind = 'ranking' AND r.purpose IN {LABELS} AND a.simulated = ?"
+        )
+        return dict(self.store.db.conn.execute(sql, [comparison, int(annotator.simulated)]).fetchall())
 
     def has_prompts_for(self, study: Study, annotator: Annotator) -> bool:
         """Whether any prompt of the study could be given to the annotator."""

@@ -184,9 +184,9 @@ def work(people: list[Persistent], answers: int) -> None:
         list(pool.map(rank, people))
 
 
-def check(path: Path, people: list[Persistent], overlap: bool = True) -> None:
-    """Everything that was acknowledged is stored as it was sent, and nothing twice; with `overlap` no comparison has more
-    answers than it wants."""
+def check(path: Path, people: list[Persistent]) -> None:
+    """Everything that was acknowledged is stored as it was sent, and nothing twice; no comparison has more answers than it
+    wants, which is one."""
     store = Store(path)
     acknowledged = {nonce: said for one in people for nonce, said in one.acknowledged.items()}
     rows = store.rankings.rows("SELECT nonce FROM rankings")
@@ -196,7 +196,7 @@ def check(path: Path, people: list[Persistent], overlap: bool = True) -> None:
     stored = {one.nonce: (one.id, one.comparison, one.tiers) for one in store.rankings.current()}
     assert {nonce: stored[nonce] for nonce in acknowledged} == acknowledged
     assert len({(one.annotator, one.comparison) for one in store.rankings.current()}) == len(stored)
-    assert not overlap or len({one.comparison for one in store.rankings.current()}) == len(stored)
+    assert len({one.comparison for one in store.rankings.current()}) == len(stored)
     assert store.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert store.db.execute("PRAGMA foreign_key_check").fetchall() == []
     store.close()

@@ -1,11 +1,13 @@
 """Whatever befalls the server and its disk: every acknowledged ranking is there, none twice."""
 
+import os
 import random
 import shutil
 import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 
 from preferences.disk import Disk
 from preferences.store import Store
+from preferences.tables.erasures import CALLED_OFF, DUE
 from tests.labeler.mortal import CROWD, Mortal, check, crowd, filled, work
 
 LATEST_MS = 12.0  # a submit takes less than this, so that kills fall before, within and after its transaction
@@ -123,7 +126,7 @@ def test_a_slow_disk_and_a_kill(tmp_path: Path, begin: Callable[..., Mortal], fa
 
 
 def test_a_clock_that_jumps(tmp_path: Path, begin: Callable[..., Mortal], faults: Faults) -> None:
-    """A day on and back, an hour, minutes: sessions and leases may end, no answer is lost, none counts twice."""
+    """A day on and back, an hour, minutes: sessions and leases may end, no answer is lost, none is one too many."""
     filled(tmp_path / "labels.db", 40 * CROWD, CROWD).close()
     server = begin(tmp_path / "labels.db", faults.environment)
     people, over = crowd(server), threading.Event()
@@ -139,10 +142,30 @@ def test_a_clock_that_jumps(tmp_path: Path, begin: Callable[..., Mortal], faults
     over.set()
     jumping.join()
     server.kill()
-    check(
-        tmp_path / "labels.db", people, overlap=False
-    )  # a lease that ended and is open again: two people have one each
+    check(tmp_path / "labels.db", people)  # where two have a lease, since one that ended is open again, one is refused
     assert sum(len(one.acknowledged) for one in people) > 10 * CROWD
+
+
+def test_a_clock_that_is_wrong_at_the_start_erases_nobody(tmp_path: Path, faults: Faults) -> None:
+    """Sixty days ahead, in a study that deletes answers after thirty; at the next start it is right again."""
+    store = filled(tmp_path / "labels.db", 2, accounts=1)
+    store.studies.edit(store.studies.default(), plan={"retention_days": 30, "on_erase": "delete"})
+    ann, comparison = store.annotators.get("ann 0"), store.comparisons.all()[0]
+    store.rankings.add_imported(ann, comparison, [[item] for item in comparison.items])
+    command = [sys.executable, "-m", "labeler", "serve", "--db", store.path, "--port", "0"]
+    for wrong in (60 * 86400, 0):
+        faults.set(clock=wrong)
+        server = subprocess.Popen(command, env={**os.environ, **faults.environment}, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None and server.stdout.readline().startswith("Labeler ready")
+        ends = time.monotonic() + 20
+        while bool(store.erasures.noted()) != bool(wrong):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        server.terminate()
+        server.communicate(timeout=30)
+    assert [event.kind for event in store.events.about(ann.id, DUE, CALLED_OFF)] == [DUE, CALLED_OFF]
+    assert len(store.rankings.current()) == 1 and store.annotators.get("ann 0") == ann
+    store.close()
 
 
 def test_a_database_that_another_program_holds(tmp_path: Path, begin: Callable[..., Mortal]) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from labeler.care import hours_csv, safe_cell
+from labeler.retention import retaining
 from preferences.exchange.exporting import FORMATS, export
 from preferences.exchange.views import Source
 from preferences.records import Annotator, Comparison, Study
 from preferences.store import Store
+from preferences.tables.erasures import CALLED_OFF, DUE
 from tests.labeler.conftest import PASSWORD, Clock, add_account, add_comparison, add_study
 from tests.labeler.test_main import Run, refused, run  # noqa: F401
 from tests.labeler.test_reports import add_run, report
@@ -172,10 +175,78 @@ def test_retention_erases_those_whose_time_is_up_in_every_study(
     assert store.erasures.due() == []  # that study keeps them for ever
     store.studies.edit(late, plan={"retention_days": 60})
     clock.now += 60 * DAY
+    assert store.erasures.sweep() == []  # it is noted first
+    clock.now += DAY - 1
+    assert store.erasures.sweep() == [] and list(store.erasures.noted()) == [person.id]
+    clock.now += 1
     assert [done["kept"] for done in store.erasures.sweep()] == [ranked(store) - 2]
-    assert store.erasures.sweep() == []
+    assert store.erasures.sweep() == [] and store.erasures.noted() == {}
     assert run("people", "sweep", "--db", store.path)[1] == "Nobody's time is up.\n"
     store.studies.edit(study, plan={"retention_days": 0})
+
+
+def test_a_clock_that_is_wrong_for_a_while_erases_nobody(store: Store, person: Annotator, clock: Clock) -> None:
+    store.studies.edit(store.studies.default(), plan={"retention_days": 30, "on_erase": "delete"})
+    right, before = clock.now, ranked(store)
+    for wrong in (60 * DAY, 61 * DAY, 900 * DAY):  # each time that the machine starts; then its clock is put right
+        clock.now = right + wrong
+        assert store.erasures.sweep() == [] and list(store.erasures.noted()) == [person.id]
+        clock.now = right
+        assert store.erasures.sweep() == [] and store.erasures.noted() == {}
+    assert ranked(store) == before and store.annotators.get(person.id).name == NAME
+    clock.now = right + 60 * DAY
+    store.erasures.sweep()
+    clock.now = right + 31 * DAY  # they are due by the right clock as well, but were noted in the future
+    assert store.erasures.sweep() == [] and store.erasures.noted() == {person.id: clock.now}
+    clock.now += DAY
+    assert [done["deleted"] for done in store.erasures.sweep()] == [before]
+
+
+def test_who_works_again_is_no_longer_due(store: Store, person: Annotator, clock: Clock) -> None:
+    store.studies.edit(store.studies.default(), plan={"retention_days": 30})
+    clock.now += 30 * DAY
+    store.erasures.sweep()
+    act(store, person, store.comparisons.all()[0])
+    clock.now += 2 * DAY
+    assert store.erasures.sweep() == [] and store.erasures.noted() == {}
+    assert [event.kind for event in store.events.about(person.id, DUE, CALLED_OFF)] == [DUE, CALLED_OFF]
+
+
+def test_an_admin_may_erase_whoever_is_due_at_once(store: Store, clock: Clock, run: Run) -> None:  # noqa: F811
+    """By the clock of the machine, for which 2001 is long ago."""
+    clock.now = 1e9
+    early, study = add_account(store, NAME), add_study(store)
+    act(store, early, add_comparison(store, study, "Why?", ["a", "b"]))
+    store.studies.edit(study, plan={"retention_days": 30})
+    for _ in range(2):
+        assert run("people", "sweep", "--db", store.path)[1].startswith("1 noted as due")
+    status, out, _ = run("people", "sweep", "--now", "--db", store.path)
+    assert (status, out.count("\n")) == (0, 1) and out.startswith(f"erased-{early.id[:10]}")
+
+
+def test_a_server_sweeps_again_and_again_and_when_its_clock_is_put_right(
+    store: Store, person: Annotator, clock: Clock
+) -> None:
+    store.studies.edit(store.studies.default(), plan={"retention_days": 30})
+    right = clock.now
+    clock.now = right + 60 * DAY
+    with retaining(store, every=3600, look=0.01):
+        wait_for(lambda: list(store.erasures.noted()) == [person.id])
+        clock.now = right
+        wait_for(lambda: not store.erasures.noted())
+    with retaining(store, every=0.01, look=0.01):
+        clock.now = right + 31 * DAY
+        wait_for(lambda: list(store.erasures.noted()) == [person.id])
+        assert store.annotators.get(person.id).name == NAME
+        clock.now += DAY
+        wait_for(lambda: store.annotators.get(person.id).name != NAME)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

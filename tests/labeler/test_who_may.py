@@ -38,6 +38,7 @@ ROUTES: dict[tuple[str, str], Statuses] = {
     ("GET", "/manifest.json"): (200, 200, 200, 200),
     ("GET", "/healthz"): (200, 200, 200, 200),
     ("GET", "/readyz"): (200, 200, 200, 200),
+    ("GET", "/openapi.json"): (401, 403, 200, 200),
     ("GET", "/api/me"): (401, 200, 200, 200),
     ("GET", "/api/next"): (401, 200, 200, 200),
     ("GET", "/api/ahead"): (401, 200, 200, 200),

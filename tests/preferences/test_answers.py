@@ -128,7 +128,7 @@ def test_what_the_study_does_not_ask_is_refused(store: Store, ann: Annotator, ch
 
 
 def test_all_bad_is_no_tie_and_counts_as_a_label(store: Store, ann: Annotator) -> None:
-    study = study_of(store)
+    study = study_of(store, labels_train=2)
     lease = leased(store, study, ann)
     saved = store.rankings.submit(ann, replace(answer_of(lease, []), all_bad=True, flags={lease.order[0]: ["harmful"]}))
     assert saved.kind == "ranking"

@@ -116,6 +116,80 @@ def test_the_undo_of_a_skip_does_not_exceed_the_overlap(store: Store, people: li
     assert store.queue.held(ann) is not None
 
 
+def test_a_lease_that_ran_out_is_not_had_again_once_others_have_its_place(
+    store: Store, people: list[Annotator], clock: Clock
+) -> None:
+    ann, bea = people[:2]
+    study = study_with(store)
+    comparison = add_comparison(store, study)
+    late = take(store, study, ann)
+    clock.now += SECONDS
+    theirs = take(store, study, bea)
+    assert late is not None and theirs is not None
+    with pytest.raises(NotLeased, match="Others have taken"):
+        store.queue.revive(late.id, ann, comparison.id, SECONDS)
+    store.rankings.submit(bea, answer_of(theirs))
+    with pytest.raises(NotLeased, match="Others have taken"):
+        store.queue.revive(late.id, ann, comparison.id, SECONDS)
+    assert len(store.rankings.current()) == 1
+    store.rankings.undo(bea, "undo-one", SECONDS)
+    clock.now += SECONDS
+    revived = store.queue.revive(late.id, ann, comparison.id, SECONDS)
+    store.rankings.submit(ann, answer_of(revived))
+    with pytest.raises(NotLeased):
+        store.queue.revive(theirs.id, bea, comparison.id, SECONDS)
+
+
+def test_of_two_who_hold_the_last_place_the_first_has_it_and_the_other_goes_on(
+    store: Store, people: list[Annotator], clock: Clock
+) -> None:
+    """The clock is set back, so that a lease which had run out is open again."""
+    ann, bea = people[:2]
+    study = study_with(store)
+    first, second = add_many(store, study, 2)
+    late = take(store, study, ann)
+    clock.now += SECONDS
+    theirs = take(store, study, bea)
+    clock.now -= SECONDS
+    assert late is not None and theirs is not None and late.comparison == theirs.comparison == first.id
+    store.rankings.submit(bea, answer_of(theirs))
+    before = store.db["rankings"].count
+    with pytest.raises(NotLeased, match="Others have ranked"):
+        store.rankings.submit(ann, answer_of(late))
+    with pytest.raises(NotLeased, match="Others have taken"):
+        store.queue.revive(late.id, ann, first.id, SECONDS)
+    assert store.db["rankings"].count == before
+    following = take(store, study, ann)
+    assert following is not None and following.comparison == second.id
+
+
+def test_what_no_longer_counts_comes_back_only_while_there_is_a_place(store: Store, people: list[Annotator]) -> None:
+    ann, bea = people[:2]
+    study = study_with(store)
+    add_comparison(store, study)
+    old = rank(store, study, ann)
+    store.studies.set_guideline(study, "Be fair.")
+    store.exclusions.requeue_outdated(study)
+    rank(store, study, bea)
+    with pytest.raises(NothingToUndo, match="Others have taken"):
+        store.rankings.reopen(ann, old, SECONDS)
+    with pytest.raises(NothingToUndo, match="Others have taken"):
+        store.rankings.undo(ann, "undo-one", SECONDS)
+    assert len(store.rankings.current()) == 1 and counters_are_right(store, study)
+
+
+def test_no_one_is_asked_to_adjudicate_once_one_label_is_wanted(store: Store, people: list[Annotator]) -> None:
+    study = study_with(store, labels_train=2)
+    add_comparison(store, study)
+    for number, person in enumerate(people[:2]):
+        rank_as(store, study, person, [number])
+    assert store.queue.waiting(study) == 1
+    study = store.studies.edit(study, plan={"labels_train": 1})
+    assert store.queue.waiting(study) == 0
+    store.exclusions.exclude(study, people[0], "at random")
+    assert store.queue.waiting(study) == 0 and counters_are_right(store, study)
+
+
 def test_one_more_is_asked_where_the_labels_split_over_the_best(store: Store, people: list[Annotator]) -> None:
     study = study_with(store, labels_train=2)
     split, agreed = add_many(store, study, 2)

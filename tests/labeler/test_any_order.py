@@ -1,0 +1,339 @@
+"""The API, whatever annotators send and admins do, in any order: what holds of the store holds of what is answered."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from labeler import replies
+from labeler.accounts import COOKIE, token_hash
+from labeler.assignment import LEASE_SECONDS
+from labeler.settings import Settings
+from labeler.web import build_api
+from preferences.errors import NameTaken
+from preferences.records import LABELS
+from preferences.store import Store
+from tests.labeler.conftest import SECRETS, Clock, add_account, add_comparison, add_study
+from tests.preferences.truth import Overlap, Truth
+
+pytestmark = pytest.mark.security
+SEATS = st.integers(0, 2)
+ORDERS = st.permutations([0, 1, 2])
+PLANS = st.fixed_dictionaries(
+    {
+        "labels_train": st.integers(1, 2),
+        "shared": st.sampled_from([0.0, 0.5]),
+        "labels_shared": st.just(3),
+        "adjudicate": st.booleans(),
+        "repeats": st.sampled_from([0.0, 1.0]),
+        "repeat_gap": st.just(0),
+        "qualification": st.just(0),
+        "gold": st.just(1.0),
+        "quota": st.sampled_from([0, 0, 3]),
+    }
+)
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A labeler in this process that every example begins anew; `blank`: its database as it was made."""
+
+    store: Store
+    clock: Clock
+    client: TestClient
+    blank: sqlite3.Connection
+
+    def begin(self) -> None:
+        """Everything is as it was at first."""
+        self.blank.backup(self.store.db.conn)
+        self.clock.now = Clock().now
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    clock = Clock()
+    store = Store(tmp_path_factory.mktemp("room") / "labels.db", clock)
+    study = add_study(store)
+    for number in range(4):
+        add_comparison(store, study, f"Question {number} {number * 7919}?", [f"{number} {one}" for one in "abc"])
+    for name in ("seat-0", "seat-1", "seat-2"):
+        store.annotators.open_session(add_account(store, name), token_hash(name), 1e9)
+    app = build_api(store, Settings(idle_seconds=10**9, requests_a_minute=10**9, requests_a_minute_here=10**9), {})
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as blank, TestClient(app) as client:
+        store.db.conn.backup(blank)
+        yield Room(store, clock, client, blank)
+    store.close()
+
+
+class Desk(RuleBasedStateMachine):
+    """One study, three annotators with a browser each, and an admin."""
+
+    tasks: Bundle[Json] = Bundle("tasks")  # with the "seat" that was given it
+    saved: Bundle[Json] = Bundle("saved")  # requests that were acknowledged: "seat", "path", "body", "id"
+
+    def __init__(self, room: Room) -> None:
+        super().__init__()
+        self.room, self.store, self.clock = room, room.store, room.clock
+        room.begin()
+        self.overlap, self.nonces = Overlap(), 0
+        self.people = [self.store.annotators.get(f"seat-{seat}") for seat in range(3)]
+        self.study = self.store.studies.default()
+        self.acknowledged: dict[str, str] = {}
+        self.closed: set[int] = set()
+
+    @initialize(plan=PLANS)
+    def open(self, plan: Json) -> None:
+        self.study = self.store.studies.edit(self.study, plan=plan)
+
+    def call(self, seat: int, method: str, path: str, body: Json | None = None) -> httpx.Response:
+        """Nothing tells where an answer comes from; whoever is shut out gets nothing at all."""
+        reply = self.room.client.request(method, path, json=body, headers={"cookie": f"{COOKIE}=seat-{seat}"})
+        assert not [secret for secret in SECRETS if secret in reply.text]
+        if seat in self.closed:
+            assert reply.status_code == 401
+        elif reply.status_code != 200:
+            assert reply.status_code in (404, 409), reply.text
+            replies.Failure.model_validate(reply.json())
+        return reply
+
+    def nonce(self) -> str:
+        self.nonces += 1
+        return f"nonce-{self.nonces:06}"
+
+    def truth(self) -> Truth:
+        return Truth(self.store, self.study)
+
+    def may(self, task: Json, with_order: bool) -> bool:
+        """Whether an answer to the task would be stored."""
+        truth, owner = self.truth(), self.people[task["seat"]].id
+        purposes = {row["id"]: row["purpose"] for row in truth.leases}
+        return (
+            task["seat"] not in self.closed
+            and truth.is_open(task["lease"], owner, task["comparison"])
+            and (not with_order or truth.has_place(task["comparison"], owner, purposes[task["lease"]]))
+        )
+
+    def shown(self, seat: int, page: Json) -> Json:
+        """The task of a page, which is the annotator's, and for whose answer there is a place."""
+        replies.Page.model_validate(page)
+        assert (page["state"] == "ranking") == (page["task"] is not None)
+        return self.given(seat, page["task"])
+
+    def given(self, seat: int, task: Json | None) -> Json:
+        if task is None:
+            return multiple()
+        assert self.may({**task, "seat": seat}, with_order=True)
+        return {**task, "seat": seat}
+
+    # -- annotators ---------------------------------------------------------------------------------------------------
+
+    @rule(target=tasks, seat=SEATS)
+    def next(self, seat: int) -> Json:
+        reply = self.call(seat, "GET", "/api/next")
+        return self.shown(seat, reply.json()) if reply.status_code == 200 else multiple()
+
+    @rule(target=tasks, seat=SEATS)
+    def ahead(self, seat: int) -> Json:
+        reply = self.call(seat, "GET", "/api/ahead")
+        if reply.status_code != 200:
+            return multiple()
+        replies.Ahead.model_validate(reply.json())
+        return self.given(seat, reply.json()["task"])
+
+    @rule(task=tasks, order=ORDERS)
+    def draft(self, task: Json, order: list[int]) -> None:
+        """Kept exactly while the task is theirs; shown with it the next time."""
+        tiers = [[task["responses"][order[0]]["id"]]]
+        may = self.may(task, with_order=False)
+        body = {"comparison": task["comparison"], "lease": task["lease"], "tiers": tiers}
+        reply = self.call(task["seat"], "POST", "/api/draft", body)
+        assert (reply.status_code == 200) == may
+        if may:
+            replies.Drafted.model_validate(reply.json())
+            kept = self.store.queue.draft(task["comparison"], self.people[task["seat"]])
+            assert kept is not None and kept.body == {"tiers": tiers}
+
+    @rule(target=saved, task=tasks, order=ORDERS)
+    def submit(self, task: Json, order: list[int]) -> Json:
+        tiers = [[task["responses"][place]["id"]] for place in order]
+        return self.answer(task, "/api/submit", {"tiers": tiers}, with_order=True)
+
+    @rule(target=saved, task=tasks)
+    def skip(self, task: Json) -> Json:
+        return self.answer(task, "/api/skip", {"reason": "I cannot tell."}, with_order=False)
+
+    def answer(self, task: Json, path: str, said: Json, with_order: bool) -> Json:
+        """Acknowledged and stored, or refused."""
+        may = self.may(task, with_order)
+        body = {"comparison": task["comparison"], "lease": task["lease"], "nonce": self.nonce(), **said}
+        reply = self.call(task["seat"], "POST", path, body)
+        assert (reply.status_code == 200) == may, reply.text
+        if not may:
+            return multiple()
+        replies.Answered.model_validate(reply.json())
+        self.shown(task["seat"], reply.json()["next"])
+        ident = reply.json()["saved"]
+        self.acknowledged[ident] = body["nonce"]
+        assert self.call(task["seat"], "GET", "/api/history").json()["answers"][0]["id"] == ident
+        return {"seat": task["seat"], "path": path, "body": body, "id": ident}
+
+    @rule(sent=saved)
+    def send_again(self, sent: Json) -> None:
+        """A retry is told what it stored the first time."""
+        reply = self.call(sent["seat"], "POST", sent["path"], sent["body"])
+        if sent["seat"] not in self.closed:
+            assert (reply.status_code, reply.json()["saved"]) == (409, sent["id"])
+
+    @rule(target=tasks, seat=SEATS)
+    def undo(self, seat: int) -> Json:
+        truth, owner = self.truth(), self.people[seat].id
+        newest = [act for act in truth.standing if act["annotator"] == owner][-1:]
+        reply = self.call(seat, "POST", "/api/undo", {"nonce": self.nonce()})
+        if reply.status_code != 200:
+            counted = newest and newest[0]["purpose"] in LABELS and truth.counts_now(newest[0]["id"])
+            assert seat in self.closed or not newest or not counted or self.is_over(truth, newest[0])
+            return multiple()
+        replies.Undone.model_validate(reply.json())
+        assert [reply.json()["undone"]] == [act["id"] for act in newest]
+        return self.shown(seat, reply.json()["next"])
+
+    def is_over(self, truth: Truth, act: Json) -> bool:
+        """Whether an admin's act has left its comparison with more labels than are wanted."""
+        place = (act["comparison"], act["purpose"], False)
+        return truth.counts()[place] > truth.most(place)
+
+    @rule(target=tasks, sent=saved, seat=SEATS)
+    def reopen(self, sent: Json, seat: int) -> Json:
+        """Nobody reopens what is another's, or was taken back."""
+        truth = self.truth()
+        standing = {act["id"]: act["annotator"] for act in truth.standing}
+        theirs = standing.get(sent["id"]) == self.people[seat].id
+        reply = self.call(seat, "POST", "/api/reopen", {"ranking": sent["id"]})
+        if reply.status_code != 200:
+            assert seat in self.closed or not theirs or not truth.counts_now(sent["id"])
+            return multiple()
+        assert theirs
+        replies.Following.model_validate(reply.json())
+        task = self.shown(seat, reply.json()["next"])
+        assert task["draft"] is not None
+        return task
+
+    @rule(target=tasks, task=tasks)
+    def renew(self, task: Json) -> Json:
+        body = {"comparison": task["comparison"], "lease": task["lease"]}
+        reply = self.call(task["seat"], "POST", "/api/renew", body)
+        if reply.status_code != 200:
+            return multiple()
+        replies.Renewed.model_validate(reply.json())
+        return self.given(task["seat"], {**task, "lease": reply.json()["lease"]})
+
+    @rule(target=tasks, task=tasks)
+    def release(self, task: Json) -> Json:
+        may = self.may(task, with_order=False)
+        body = {"comparison": task["comparison"], "lease": task["lease"]}
+        reply = self.call(task["seat"], "POST", "/api/release", body)
+        assert (reply.status_code == 200) == may
+        return self.shown(task["seat"], reply.json()["next"]) if may else multiple()
+
+    @rule(task=tasks, seat=SEATS)
+    def use_anothers_task(self, task: Json, seat: int) -> None:
+        if seat != task["seat"] and seat not in self.closed:
+            body = {"comparison": task["comparison"], "lease": task["lease"]}
+            for path, more in (
+                ("renew", {}),
+                ("release", {}),
+                ("draft", {"tiers": []}),
+                ("skip", {"reason": "x", "nonce": self.nonce()}),
+            ):
+                reply = self.call(seat, "POST", f"/api/{path}", {**body, **more})
+                assert (reply.status_code, reply.json()["code"]) == (409, "not_leased")
+
+    @rule(seat=SEATS)
+    def agree(self, seat: int) -> None:
+        """To whatever text there is."""
+        version = self.call(seat, "GET", "/api/consent").json().get("version")
+        if version:
+            assert self.call(seat, "POST", "/api/consent", {"version": version}).status_code == 200
+
+    # -- time and admins ----------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([1.0, LEASE_SECONDS / 2, LEASE_SECONDS, LEASE_SECONDS + 60, -LEASE_SECONDS]))
+    def wait(self, seconds: float) -> None:
+        """A clock may also be set back."""
+        self.clock.now += seconds
+
+    @rule(seat=SEATS)
+    def exclude_or_lift(self, seat: int) -> None:
+        try:
+            self.store.exclusions.exclude(self.study, self.people[seat], "at random")
+        except NameTaken:
+            self.store.exclusions.lift(self.study, self.people[seat])
+            self.overlap.admit(self.truth())
+
+    @rule(seat=SEATS)
+    def close_or_open(self, seat: int) -> None:
+        """An account that is closed has no session any more."""
+        self.store.annotators.set_active(self.people[seat], seat in self.closed)
+        if seat in self.closed:
+            self.store.annotators.open_session(self.people[seat], token_hash(f"seat-{seat}"), 1e9)
+        self.closed ^= {seat}
+
+    @rule(status=st.sampled_from(["active", "active", "paused", "closed"]))
+    def pause_or_resume(self, status: str) -> None:
+        self.store.studies.set_status(self.study, status)
+
+    @rule(plan=PLANS)
+    def change_the_plan(self, plan: Json) -> None:
+        self.study = self.store.studies.edit(self.study, plan=plan)
+        self.overlap.admit(self.truth())
+
+    @rule(seats=st.sets(SEATS))
+    def limit_to(self, seats: set[int]) -> None:
+        self.store.studies.set_annotators(self.study, [self.people[seat] for seat in seats])
+
+    @rule()
+    def ask_again_under_new_guidelines(self) -> None:
+        self.store.studies.set_guideline(self.study, f"Version {self.nonce()}")
+        self.store.exclusions.requeue_outdated(self.study)
+
+    @rule(text=st.sampled_from(["", "We keep what you rank.", "We keep it for ever."]))
+    def ask_for_consent(self, text: str) -> None:
+        self.store.studies.set_consent(self.study, text)
+
+    # -- what holds after each of these -------------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_over_lost_or_counted_wrongly(self) -> None:
+        truth = self.truth()
+        truth.check()
+        self.overlap.check(truth)
+        assert self.acknowledged.items() <= {act["id"]: act["nonce"] for act in truth.acts}.items()
+
+
+@pytest.mark.parametrize("examples", [pytest.param(4, marks=pytest.mark.smoke), 60])
+def test_whatever_is_sent_in_any_order(room: Room, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labeler.tasks.SPARE", 0)
+    run_state_machine_as_test(
+        lambda: Desk(room),
+        settings=settings(
+            max_examples=examples, stateful_step_count=40, derandomize=True, database=None, deadline=None,
+            suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
+        ),
+    )  # fmt: skip
