@@ -22,11 +22,11 @@ from preferences.store import Store
 from preferences.tables.jobs import JobLost
 from trainer import plan_text
 from trainer.going_on import done_before, taken_up
-from trainer.models import default_device, default_quantization, load_base
+from trainer.models import default_device, default_quantization
 from trainer.plan import Plan, plan
 from trainer.report import Report, report
 from trainer.selecting import Select
-from trainer.stage import STOP_JOB, Stage, default_device_name, device_lock, open_study
+from trainer.stage import STOP_JOB, Stage, default_device_name, device_lock, open_base, open_study
 from trainer.stages import BY_NAME, execute
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def do_job(config: "Worker", store: Store, job: Job) -> None:
                 if left <= 0:
                     return
                 stage = replace(stage, prompts=left)
-            base = load_base(stage.model, stage.quantize) if stage.needs_base() else None
+            base = open_base(stage) if stage.needs_base() else None
             result = execute(stage, store, base, job)
             if not folder:  # a run's folder says what came of it
                 store.jobs.hold(job, {"result": result})

@@ -110,7 +110,7 @@ def test_a_job_that_is_stopped_while_it_ends_costs_nothing_else(
         return {}
 
     monkeypatch.setattr(jobs, "execute", done)
-    monkeypatch.setattr(jobs, "load_base", lambda *_: None)
+    monkeypatch.setattr(jobs, "open_base", lambda *_: None)
     study = store.studies.default()
     store.studies.set_status(study, "paused")
     assert work(Worker(**worker_options))["jobs"] == 30
@@ -140,6 +140,16 @@ def test_what_a_reward_run_tells_of_its_rankings(store: Store, worker_options: d
     assert found.progress["folder"] == run.folder == str((tmp_path / "reward").resolve())
     log = Path(found.progress["log"])
     assert log.parent == (worker_options["runs"] / ".logs").resolve() and "update" in log.read_text()
+
+
+@pytest.mark.usefixtures("ranked")
+def test_what_quantisation_costs_is_in_the_log_of_a_job(
+    store: Store, worker_options: dict[str, Any], tmp_path: Path
+) -> None:
+    job = store.jobs.add("reward", {"out": str(tmp_path / "reward"), "quantize": "int8"})
+    work(Worker(**worker_options))
+    log = Path(store.jobs.get(job.id).progress["log"]).read_text()
+    assert log.count("Perplexity of") == 1 and "in int8" in log and state(tmp_path / "reward")["state"] == "finished"
 
 
 def test_why_a_job_failed_is_in_its_log_too(

@@ -6,9 +6,14 @@ import bitsandbytes as bnb
 import pytest
 import torch
 
+from preferences.records import Study
+from preferences.store import Store
+from tests.trainer.fill import add_prompts
 from tests.trainer.make import is_one_sentence
 from trainer.models import Base, load_base
 from trainer.perplexity import LONGEST, SENTENCES, perplexity, said_of, threshold
+from trainer.sample import SampleStage
+from trainer.stages import run
 
 
 def test_it_is_that_of_the_tokens_one_by_one(base: Base) -> None:
@@ -39,6 +44,16 @@ def test_both_ways_of_int8_are_said(llama_folder: Path) -> None:
     with threshold(base, 6.0):
         assert f"{perplexity(base):.2f}" in said
     assert "in nf4" in said_of(load_base(str(llama_folder), "nf4"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_it_is_said_when_a_stage_starts_on_a_quantised_base(
+    store: Store, study: Study, llama_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_prompts(store, study, 1)
+    for index, quantize in enumerate(("nf4", "none")):
+        run(SampleStage(db=store.path, model=str(llama_folder), quantize=quantize, k=2 + index, max_new_tokens=2))  # type: ignore[arg-type]
+        assert ("Perplexity of" in capsys.readouterr().err) == (quantize == "nf4")
 
 
 def test_outliers_that_int8_cannot_hold_are_answered_with_advice(llama_folder: Path) -> None:
