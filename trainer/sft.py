@@ -9,7 +9,6 @@ from typing import Any
 
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
-from peft import get_peft_model
 from tqdm import tqdm
 from transformers import (
     DataCollatorForSeq2Seq,
@@ -28,13 +27,16 @@ from preferences.records import Study
 from preferences.run_files import CHECKPOINTS
 from preferences.store import Store
 from trainer.going_on import folder_of, out_or_resume, resumed
+from trainer.loss_scale import scaled
 from trainer.models import Base
 from trainer.optimizers import IN_TRANSFORMERS, OptimizerName
-from trainer.roles import lora_config, write_card
-from trainer.runs import Run, check_free, run_in, whole_folder
+from trainer.roles import Roles, lora_config
+from trainer.runs import Run, check_free, run_in
 from trainer.shared_batches import shared, token_loss
 from trainer.stage import Stage, check_name, open_study, register
 from trainer.world import ALONE, World, training_together
+
+ROLE = "default"  # PEFT's name of an only adapter, which transformers keeps in a checkpoint's own folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +93,21 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: Run) -> None:
         self.run = run
         self.bar: Any = None
+        self.skipped = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Now the number of steps is known."""
         self.bar = tqdm(total=state.max_steps, desc="sft", unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """One step further."""
+        """One step further; one whose gradients fp16 could not hold changes nothing."""
+        self.skipped = kwargs["optimizer"].step_was_skipped
         self.bar.update()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:  # noqa: ARG002
         """Keep and show what the trainer reports."""
-        self.run.log({"step": state.global_step, "steps": state.max_steps, **(logs or {})})
+        facts = {"step": state.global_step, "steps": state.max_steps, "skipped_updates": int(self.skipped)}
+        self.run.log({**facts, **(logs or {})})
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{float(logs['loss']):.2f}")
 
@@ -137,19 +142,18 @@ def sft(config: Sft, store: Store, base: Base, world: World = ALONE) -> dict[str
     config, data_hash, checkpoint = material.config, material.data_hash, material.checkpoint
     set_seed(config.seed)
     disable_progress_bar()
-    trainer = trainer_of(config, base, material.talks, run, world)
+    roles = Roles(base)
+    roles.add(ROLE, lora_config(base, config.rank, config.alpha))
+    trainer = trainer_of(config, roles, material.talks, run, world)
     trainer.remove_callback(PrinterCallback)
     state = "finished"
     try:
-        with training_together():
+        with training_together(), roles.routed(ROLE):
             result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     except KeyboardInterrupt:
         state = "interrupted"
-    trainer.model.peft_config["default"].base_model_name_or_path = str(base.model.name_or_path)
     if world.main:
-        with whole_folder(run.adapter) as folder:
-            trainer.model.save_pretrained(folder)
-            write_card(folder, base, {"kind": "sft", "data_hash": data_hash})
+        roles.save(ROLE, run.adapter, {"kind": "sft", "data_hash": data_hash})
     if state == "interrupted":
         run.finish(state)
         raise KeyboardInterrupt
@@ -198,26 +202,30 @@ def is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def trainer_of(config: Sft, base: Base, talks: list[list[dict[str, str]]], run: Run, world: World) -> Any:
-    """The trainer of the base's family, with a new adapter."""
-    lora = lora_config(base, config.rank, config.alpha)
-    if not base.is_encoder_decoder:
-        return shared(SFTTrainer, world)(
-            model=base.model,
-            args=SFTConfig(completion_only_loss=True, max_length=config.max_tokens, **arguments(config, base)),
-            train_dataset=Dataset.from_list([tokenize(base, talk) for talk in talks]),
-            processing_class=base.tokenizer,
-            peft_config=lora,
+def trainer_of(config: Sft, roles: Roles, talks: list[list[dict[str, str]]], run: Run, world: World) -> Any:
+    """The trainer of the base's family, which trains the role."""
+    base, masters = roles.base, [(parameter, parameter.data) for parameter in roles.parameters(ROLE)]
+    family = Seq2SeqTrainer if base.is_encoder_decoder else SFTTrainer
+    kind = scaled(shared(family, world), base)
+    if base.is_encoder_decoder:
+        return kind(
+            model=roles.peft,
+            args=Seq2SeqTrainingArguments(**arguments(config, base)),
+            train_dataset=Dataset.from_list([tokenize_pair(base, talk, config.max_tokens) for talk in talks]),
+            data_collator=DataCollatorForSeq2Seq(base.tokenizer, model=base.model),
+            compute_loss_func=None if world.size == 1 else token_loss,
             callbacks=[Progress(run)],
         )
-    return shared(Seq2SeqTrainer, world)(
-        model=get_peft_model(base.model, lora),
-        args=Seq2SeqTrainingArguments(**arguments(config, base)),
-        train_dataset=Dataset.from_list([tokenize_pair(base, talk, config.max_tokens) for talk in talks]),
-        data_collator=DataCollatorForSeq2Seq(base.tokenizer, model=base.model),
-        compute_loss_func=None if world.size == 1 else token_loss,
+    trainer = kind(
+        model=roles.peft,
+        args=SFTConfig(completion_only_loss=True, max_length=config.max_tokens, **arguments(config, base)),
+        train_dataset=Dataset.from_list([tokenize(base, talk) for talk in talks]),
+        processing_class=base.tokenizer,
         callbacks=[Progress(run)],
     )
+    for parameter, master in masters:  # of a quantised base trl has made them bf16, which loses small updates
+        parameter.data = master
+    return trainer
 
 
 def tokenize(base: Base, messages: list[dict[str, str]]) -> dict[str, list[int]]:

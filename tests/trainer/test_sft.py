@@ -1,17 +1,20 @@
 """Supervised fine-tuning: what is learned, what is left behind, and what is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from preferences.errors import BadRecord, NameTaken, RankloopError, UnknownName
 from preferences.records import Study
-from preferences.run_files import CARD
+from preferences.run_files import CARD, WEIGHTS
 from preferences.store import Store
 from tests.trainer.fill import metrics, state
+from trainer import loss_scale
 from trainer.models import Base, Quantization, load_base
 from trainer.roles import Roles, read_card
 from trainer.rollout import Sampling, generate
@@ -227,3 +230,68 @@ def test_a_run_can_be_repeated(store: Store, config: dict[str, Any], llama_folde
         roles.load("sft", config["out"].with_name(name) / "adapter")
         weights.append(torch.cat([parameter.flatten() for parameter in roles.parameters("sft")]))
     assert weights[0].equal(weights[1])
+
+
+def adapter_of(run: Path) -> dict[str, torch.Tensor]:
+    """What was learned."""
+    return load_file(run / "adapter" / WEIGHTS)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "nf4"])
+def test_what_is_learned_on_a_quantised_base_is_kept_in_32_bits(
+    store: Store, config: dict[str, Any], llama_folder: Path, quantize: Quantization
+) -> None:
+    """Parameters and optimizer states: a step of Adam is often less than what bf16 rounds to. trl would have bf16."""
+    sft(Sft(**config, save_every=1), store, load_base(str(llama_folder), quantize))
+    made = adapter_of(config["out"])
+    assert {tensor.dtype for tensor in made.values()} == {torch.float32}
+    assert all(not tensor.equal(tensor.bfloat16().float()) for tensor in made.values())
+    states = torch.load(config["out"] / "checkpoints" / "checkpoint-4" / "optimizer.pt", weights_only=True)["state"]
+    moments = [state[name] for state in states.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert len(moments) == 2 * len(made) and {tensor.dtype for tensor in moments} == {torch.float32}
+
+
+def moved(out: Path) -> torch.Tensor:
+    """The parts of the adapter that are 0 before any update."""
+    return torch.cat([tensor.flatten() for name, tensor in adapter_of(out).items() if "lora_B" in name])
+
+
+@pytest.fixture
+def faint(llama_folder: Path) -> Callable[[torch.dtype], Base]:
+    """A base whose head hands gradients on that fp16 cannot hold, though its activations are as usual."""
+
+    def made(dtype: torch.dtype) -> Base:
+        base = load_base(str(llama_folder), "none", dtype=dtype)
+        with torch.no_grad():
+            for weight in (base.model.lm_head.weight, base.model.model.norm.weight):
+                weight.mul_(1e-3)
+        return base
+
+    return made
+
+
+def test_small_gradients_survive_fp16(
+    store: Store, config: dict[str, Any], faint: Callable[[torch.dtype], Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of what an update changes in 32 bits it changes in 16, which it does not if the loss is not scaled."""
+    runs = {name: config["out"].with_name(name) for name in ("exact", "scaled", "plain")}
+    options = {**config, "epochs": 1.0}
+    sft(Sft(**{**options, "out": runs["exact"]}), store, faint(torch.float32))
+    sft(Sft(**{**options, "out": runs["scaled"], "save_every": 1}), store, faint(torch.float16))
+    monkeypatch.setattr(loss_scale, "SCALE", 1.0)
+    sft(Sft(**{**options, "out": runs["plain"]}), store, faint(torch.float16))
+    exact, scaled, plain = (moved(out) for out in runs.values())
+    assert (scaled.sign() == exact.sign()).float().mean() > 0.9
+    assert (plain == 0).float().mean() > 0.5
+    kept = torch.load(runs["scaled"] / "checkpoints" / "checkpoint-2" / "scaler.pt", weights_only=True)
+    assert kept["scale"] == 1024.0
+    assert [line["skipped_updates"] for line in metrics(runs["scaled"])] == [0, 0, 0]
+
+
+def test_an_update_that_fp16_cannot_hold_is_skipped_and_said(
+    store: Store, config: dict[str, Any], llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss_scale, "SCALE", 2.0**40)
+    sft(Sft(**config), store, load_base(str(llama_folder), "none", dtype=torch.float16))
+    assert [line["skipped_updates"] for line in metrics(config["out"])] == [1, 1, 1, 1, 1]
+    assert not moved(config["out"]).any()
