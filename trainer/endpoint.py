@@ -4,6 +4,7 @@ Plain HTTP: of the `openai` package two calls would be used, and what a server d
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,7 @@ from preferences.errors import RankloopError
 from preferences.records import Message, Policy
 from trainer.patience import BUSY, Patience
 from trainer.rollout import Sampling
+from trainer.templates import ASKED_OF_SERVERS
 
 KEYS = ("RANKLOOP_ENDPOINT_KEY", "OPENAI_API_KEY")  # of the environment; the first that is set
 SECONDS = 600.0  # an answer may wait behind many others
@@ -24,6 +26,7 @@ OPTIONAL = (
     "return_token_ids",
     "logprobs",
     "n",
+    "chat_template_kwargs",
 )  # a server may refuse them: it is then asked without
 REFUSED = (400, 404, 422)
 T = TypeVar("T")
@@ -151,7 +154,12 @@ class Endpoint:
 
     def chat(self, model: str, messages: Sequence[Message], seeds: Sequence[int], sampling: Sampling) -> list[Answer]:
         """An answer a seed: by one request with the first seed if the server gives several to one, else by one each."""
-        body = {"model": model, "messages": list(messages), **options(sampling)}
+        body = {
+            "model": model,
+            "messages": list(messages),
+            **options(sampling),
+            "chat_template_kwargs": ASKED_OF_SERVERS,
+        }
         return self._several("chat/completions", {**body, "logprobs": True}, seeds)
 
     def complete(self, model: str, prompt: str | list[int], seeds: Sequence[int], sampling: Sampling) -> list[Answer]:
@@ -210,10 +218,11 @@ class Endpoint:
         return Answer(text or "", choice.get("finish_reason") == "stop", count, ids, logprobs, provenance)
 
     def _post(self, address: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to the request, without those of its options that the server refuses."""
+        """The answer to the request, without those of its options that the server refuses: first those that it names."""
         asked = {name: value for name, value in body.items() if name not in self.left_out}
         answer, dropped = self._send("POST", address, asked), set()
-        for name in OPTIONAL:
+        refusal = set(re.findall(r"\w+", answer.text)) if answer.status_code in REFUSED else set()
+        for name in sorted(OPTIONAL, key=lambda name: name not in refusal):
             if answer.status_code in REFUSED and name in asked:
                 dropped.add(name)
                 del asked[name]

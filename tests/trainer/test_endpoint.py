@@ -127,7 +127,7 @@ def test_several_answers_are_one_request_with_its_provenance(serve: Callable[...
     ((_, body),) = server.asked
     assert body == {
         "model": "m", "messages": HELLO, "temperature": 1.0, "top_p": 1.0, "max_tokens": 6, "logprobs": True, "seed": 5,
-        "n": 3,
+        "n": 3, "chat_template_kwargs": {"enable_thinking": False, "date_string": "26 Jul 2024"},
     }  # fmt: skip
 
 
@@ -146,6 +146,16 @@ def test_what_a_server_does_not_take_is_left_out_from_then_on(serve: Callable[..
     endpoint.chat("m", HELLO, [1], SAMPLING)
     endpoint.chat("m", HELLO, [2], SAMPLING)
     assert ["logprobs" in body for _, body in server.asked] == [True, False, False]
+
+
+def test_what_a_server_names_is_left_out_alone(serve: Callable[..., Server]) -> None:
+    """An OpenAI-compatible server need not know of templates."""
+    unknown = {"error": {"message": "Unrecognized request argument supplied: chat_template_kwargs"}}
+    server = serve(lambda _, body: (400, {}, unknown) if "chat_template_kwargs" in body else (200, {}, choices(2)))
+    Endpoint(server.url, patience=QUICK, environment={}).chat("m", HELLO, [1, 2], SAMPLING)
+    assert [set(body) & {"logprobs", "n", "chat_template_kwargs"} for _, body in server.asked] == [
+        {"logprobs", "n", "chat_template_kwargs"}, {"logprobs", "n"},
+    ]  # fmt: skip
 
 
 def test_a_busy_server_is_asked_again_and_by_fewer_at_once(serve: Callable[..., Server]) -> None:
