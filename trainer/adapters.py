@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from preferences.errors import RankloopError
+from trainer.models import Base
 
 CONFIG = "adapter_config.json"
 MOST_RANK = 4096
@@ -49,6 +50,13 @@ def checked_config(folder: Path) -> LoraConfig:
                 f"{path} asks for {name} = {str(value)[:60]}, which is not plain LoRA; give another adapter."
             )
     return made
+
+
+def check_template(folder: Path, card: dict[str, Any], base: Base) -> None:
+    """Raises WrongAdapter if its prompts were made by a chat template that this program had for the base before."""
+    how = base.earlier_template(str(card.get("tokenizer")))
+    if how:
+        raise WrongAdapter(f"The adapter {folder} was trained with a chat template of {base.id} {how}; train it again.")
 
 
 def as_json(options: dict[str, Any]) -> dict[str, Any]:

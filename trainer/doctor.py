@@ -150,12 +150,13 @@ def nf4_error(where: torch.device) -> float:
 
 
 def half_precision() -> Finding:
-    """Whether T5 runs in bf16 here."""
+    """Whether T5 and Gemma run in bf16 here."""
     if device().type == "cpu":
         return Finding("bf16", "note", "not used on a CPU: everything runs in fp32 there", "Nothing to do.")
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return Finding("bf16", "ok", "native")
-    return Finding("bf16", "bad", "this GPU emulates it", "Encoder-decoders (T5) need it: use a decoder-only model.")
+    remedy = "T5 and Gemma need it (docs/models.md): use a model of another family."
+    return Finding("bf16", "bad", "this GPU emulates it", remedy)
 
 
 def host_memory() -> Finding:

@@ -11,11 +11,11 @@ from peft import PeftModel
 
 from preferences.errors import RankloopError
 from preferences.run_files import CARD, WEIGHTS
-from trainer.adapters import WrongAdapter, checked_config, checked_weights
+from trainer.adapters import WrongAdapter, check_template, checked_config, checked_weights
 from trainer.classifier import as_classifier, kept_scores, shorten
 from trainer.ensemble import FILE as ENSEMBLE
 from trainer.exits import checked_layers, named_layers
-from trainer.models import Base, compute_dtype, load_base
+from trainer.models import Base, load_base
 from trainer.recheck import FILE as RECHECK
 from trainer.recheck import read_recheck
 from trainer.roles import HEAD
@@ -34,7 +34,7 @@ class Export:
     merge: bool = False
     """Merge it into the base: a whole model; a reward model becomes a sequence classifier."""
     dtype: Literal["float16", "bfloat16", "float32"] | None = None
-    """Type of the merged weights; default float16, and bfloat16 for an encoder-decoder."""
+    """Type of the merged weights; default what a GPU computes in: float16, and bfloat16 for T5 and Gemma."""
     model: str | None = None
     """The base, if it has another name here; default the one that the adapter was trained on."""
     json: bool = False
@@ -50,7 +50,10 @@ def export(config: Export) -> dict[str, Any]:
         raise RankloopError(f"{config.out} is not empty; give another --out.")
     if card["kind"] == "reward" and config.merge:
         check_one_state(card, config.adapter)
-    base = load_base(config.model or card["base"], "none", torch.device("cpu"), dtype_of(config))
+    dtype = getattr(torch, config.dtype) if config.dtype else None
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    base = load_base(config.model or card["base"], "none", cpu, dtype, computing=gpu)
+    check_template(config.adapter, card, base)
     if base.tokenizer_hash != card["tokenizer"]:
         raise WrongAdapter(
             f"The adapter {config.adapter} was trained with another tokenizer than that of {base.id}; give --model the base "
@@ -65,15 +68,6 @@ def export(config: Export) -> dict[str, Any]:
         merged(base, config.adapter).save_pretrained(config.out)
     base.tokenizer.save_pretrained(config.out)
     return found
-
-
-def dtype_of(config: Export) -> torch.dtype:
-    """The type of the merged weights: the one that a GPU would compute in if none is given."""
-    if config.dtype:
-        found: torch.dtype = getattr(torch, config.dtype)
-        return found
-    task = json.loads((config.adapter / "adapter_config.json").read_text())["task_type"]
-    return compute_dtype(torch.device("cuda"), task == "SEQ_2_SEQ_LM")
 
 
 def card_of(adapter: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Found:
 def stand_of(setup: Setup, ways: Ways, layers: int) -> Stand:
     """A base without data of so many layers, within `without_data`; what it counts is counted within its `tally`."""
     config = with_layers(setup.config, layers)
-    dtype = compute_dtype(torch.device("cuda" if setup.gpu else "cpu"), bool(config.is_encoder_decoder))
+    dtype = compute_dtype(torch.device("cuda" if setup.gpu else "cpu"), config)
     model = empty_model(config, setup.quantization, dtype)
     tally = Tally(int(config.get_text_config().vocab_size), setup.gpu)
     with tally, tally.part(WEIGHTS):

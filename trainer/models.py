@@ -11,13 +11,21 @@ import bitsandbytes as bnb
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+)
 
 from preferences.errors import RankloopError
 from preferences.records import Message
 from trainer.embedded import EMBEDDED, cache_folder, embedded_model
 from trainer.kept_base import KeptBase
 from trainer.norms import quicken
+from trainer.templates import earlier, held, plain_template
 
 Quantization = Literal["none", "int8", "nf4"]
 
@@ -26,11 +34,9 @@ SAFE: dict[str, Any] = {
     "trust_remote_code": False,
 }  # no pickle, no code from model repositories
 
-# For models that come without a chat template.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-)
+# Decoders whose activations grow beyond what fp16 holds (65504): those that vLLM refuses to run in it (vllm/config/model.py,
+# _FLOAT16_NOT_SUPPORTED_MODELS, of 2025). Encoder-decoders (T5's feed-forward) join them.
+IN_BF16 = {"gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"}
 
 
 class UnknownModel(RankloopError):
@@ -67,19 +73,34 @@ class Base:
 
     @property
     def template_hash(self) -> str:
-        """Which chat template made the prompts."""
-        return hashlib.sha256(self.tokenizer.chat_template.encode()).hexdigest()[:16]
+        """Which chat template made the prompts, its mode and date included."""
+        return short_hash(self.tokenizer.chat_template)
 
     @property
     def tokenizer_hash(self) -> str:
         """Which tokenizer made the ids: its vocabulary, special tokens and chat template."""
-        parts = [sorted(self.tokenizer.get_vocab().items()), self.stop_ids, self.pad_id, self.template_hash]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return self._tokenizer_hash(self.tokenizer.chat_template)
+
+    def _tokenizer_hash(self, template: str) -> str:
+        parts = [sorted(self.tokenizer.get_vocab().items()), self.stop_ids, self.pad_id, short_hash(template)]
+        return short_hash(json.dumps(parts))
+
+    def earlier_template(self, tokenizer_hash: str) -> str | None:
+        """How the chat template of that hash differs from today's, if it is one that this program had for the base before."""
+        if tokenizer_hash == self.tokenizer_hash:
+            return None
+        known = earlier(self.tokenizer.chat_template)
+        return next((how for how, one in known.items() if self._tokenizer_hash(one) == tokenizer_hash), None)
 
     @property
     def identity(self) -> dict[str, str]:
         """What an adapter must agree with to be loaded onto this base."""
         return {"base": self.id, "quantization": self.quantization, "tokenizer": self.tokenizer_hash}
+
+
+def short_hash(text: str) -> str:
+    """16 letters of its SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def default_device() -> torch.device:
@@ -92,21 +113,23 @@ def default_quantization(device: torch.device) -> Quantization:
     return "int8" if device.type == "cuda" else "none"
 
 
-def compute_dtype(device: torch.device, is_encoder_decoder: bool) -> torch.dtype:
-    """fp32 on the CPU (bf16 is slower there); on CUDA fp16 for decoders, and bf16 for T5, which overflows in fp16."""
+def compute_dtype(device: torch.device, config: PretrainedConfig) -> torch.dtype:
+    """fp32 on the CPU (bf16 is slower there); on CUDA fp16, and bf16 for what overflows in fp16."""
     if device.type == "cpu":
         return torch.float32
-    return torch.bfloat16 if is_encoder_decoder else torch.float16
+    overflows = config.is_encoder_decoder or config.model_type in IN_BF16
+    return torch.bfloat16 if overflows else torch.float16
 
 
 def load_base(
     name: str, quantization: Quantization | None = None, device: torch.device | None = None,
-    dtype: torch.dtype | None = None, sharded: bool = False,
+    dtype: torch.dtype | None = None, sharded: bool = False, computing: torch.device | None = None,
 ) -> Base:  # fmt: skip
     """The model of a hub id, a local folder, or the embedded one, frozen. Raises UnknownModel.
 
-    `quantization` None means the device's default, `dtype` None the type that the device computes in. `sharded`: it will be
-    taken to parts, for which 4-bit weights must be stored as numbers of the type that is computed in.
+    `quantization` None means the device's default, `dtype` None the type that the device computes in, or the one that is
+    `computing` if that is another. `sharded`: it will be taken to parts, for which 4-bit weights must be stored as numbers of
+    the type that is computed in.
     """
     device = device or default_device()
     if device.type == "cuda":
@@ -116,7 +139,7 @@ def load_base(
     try:
         check_weights(source)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        dtype = dtype or compute_dtype(device, config.is_encoder_decoder)
+        dtype = dtype or compute_dtype(computing or device, config)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         wanted = quantization_config(quantization, dtype, dtype if sharded else torch.uint8)
         kept = KeptBase.of(source, config, wanted, dtype) if wanted else None
@@ -161,18 +184,18 @@ def check_weights(source: str | Path) -> None:
 
 
 def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, device: torch.device) -> Base:
-    """A Base of a loaded model: no gradients, no dropout, a pad token that is not an end token, a chat template."""
+    """A Base of a loaded model: no gradients, no dropout, a pad token that is not an end token, a chat template
+    that makes the same prompts every day."""
     model.requires_grad_(False)
     model.eval()
     tame(model)
     quicken(model)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+    seq2seq = bool(model.config.is_encoder_decoder)
+    own = tokenizer.get_chat_template() if tokenizer.chat_template else plain_template(tokenizer, ends=seq2seq)
+    tokenizer.chat_template = held(own)
     stop_ids = end_tokens(model, tokenizer)
-    return Base(
-        model, tokenizer, str(name), quantization, device, stop_ids, pad_token(tokenizer, stop_ids),
-        bool(model.config.is_encoder_decoder),
-    )  # fmt: skip
+    pad_id = pad_token(tokenizer, stop_ids)
+    return Base(model, tokenizer, str(name), quantization, device, stop_ids, pad_id, seq2seq)
 
 
 def tame(model: Any) -> None:

@@ -1,6 +1,7 @@
 """Policy rows as roles on a loaded base."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from preferences.records import Policy, Study, content_id
@@ -20,7 +21,11 @@ def policies_or(store: Store, study: Study, plain: Callable[[], Policy]) -> list
     policies = store.studies.sampling_policies(study)
     if policies:
         return policies
-    policy = store.policies.add(plain())
+    policy = plain()
+    other = store.policies.find(policy.name)
+    if other and other.id != policy.id:  # the same model with another tokenizer or chat template
+        policy = replace(policy, name=f"{policy.name}-{policy.id[:6]}")
+    policy = store.policies.add(policy)
     store.studies.set_sampling_policies(study, [policy])
     return [policy]
 

@@ -21,7 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from preferences.errors import RankloopError
 from preferences.run_files import CARD, WEIGHTS, holds_adapter
-from trainer.adapters import WrongAdapter, check_shapes, checked_config, checked_weights, read_json
+from trainer.adapters import WrongAdapter, check_shapes, check_template, checked_config, checked_weights, read_json
 from trainer.batches import Batch, Example, collate, collate_pairs
 from trainer.exits import Layers, checked_layers, leaving, stack_of
 from trainer.lora import folded_forward, fuses, routed_forward
@@ -309,6 +309,7 @@ def read_card(folder: Path, base: Base) -> dict[str, Any]:
     if not holds_adapter(folder):
         raise WrongAdapter(f"{folder} holds no rankloop adapter; give the 'adapter' folder of a run.")
     card = read_json(folder / CARD)
+    check_template(folder, card, base)
     for what, value in base.identity.items():
         if card.get(what) != value:
             raise WrongAdapter(

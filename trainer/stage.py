@@ -16,7 +16,7 @@ from preferences.errors import NameTaken
 from preferences.records import Policy, PolicyKind, Study, content_id
 from preferences.store import Store
 from trainer.embedded import EMBEDDED, cache_folder
-from trainer.models import Base, Quantization, compute_dtype, default_device, load_base
+from trainer.models import Base, Quantization, default_device, load_base
 from trainer.perplexity import said_of
 from trainer.sharding import shard
 from trainer.world import ALONE, World
@@ -59,12 +59,12 @@ def open_base(stage: Stage, world: World = ALONE) -> Base:
     """The base model of a command's options on the device of this process, with the random generators seeded."""
     torch.manual_seed(stage.seed)
     quantization: Quantization | None = stage.quantize
-    place, dtype = world.device, None
+    place = world.device
     if world.sharded and world.device:  # from the machine's memory, layer by layer: no card holds all of it
         quantization = quantization or ("nf4" if world.device.type == "cuda" else "none")
-        place, dtype = torch.device("cpu"), compute_dtype(world.device, False)
+        place = torch.device("cpu")
     with world.first_first():
-        base = load_base(stage.model, quantization, place, dtype, sharded=world.sharded)
+        base = load_base(stage.model, quantization, place, sharded=world.sharded, computing=world.device)
     if world.sharded and world.device:
         base = shard(base, world.device)
     if base.quantization != "none":

@@ -71,7 +71,7 @@ def loop(request: pytest.FixtureRequest, store: Store, study: Study, tmp_path: P
 def whole_loop(loop: Loop) -> None:
     """Every stage once; each leaves what the next one needs."""
     runs = loop.folder
-    sft = loop.run(Sft, out=runs / "sft", demonstrations=loop.demonstrations(), batch=2, max_tokens=64, rank=4)
+    sft = loop.run(Sft, out=runs / "sft", demonstrations=loop.demonstrations(), batch=2, max_tokens=96, rank=4)
     assert sft["loss"] > 0
     sampled = loop.run(SampleStage, k=4, max_new_tokens=8, temperature=1.0)
     assert sampled["policies"] == ["sft"] and sampled["comparisons"] == 9

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import bitsandbytes as bnb
 import pytest
 import torch
+from transformers import AutoConfig
 
+from tests.families import FAMILIES, save_family
 from tests.trainer.make import is_one_sentence
 from trainer.models import (
-    PLAIN_TEMPLATE,
     Base,
     UnknownModel,
     compute_dtype,
@@ -22,6 +23,7 @@ from trainer.models import (
     pad_token,
     quantization_config,
 )
+from trainer.templates import PLAIN_TEMPLATE
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
@@ -116,9 +118,26 @@ def test_the_tokenizers_end_token_comes_first(own: int | None, configured: objec
 def test_defaults_follow_the_device() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert (default_quantization(cpu), default_quantization(cuda)) == ("none", "int8")
-    assert {compute_dtype(cpu, True), compute_dtype(cpu, False)} == {torch.float32}
-    assert (compute_dtype(cuda, False), compute_dtype(cuda, True)) == (torch.float16, torch.bfloat16)
+    configs = {family: AutoConfig.for_model(**config) for family, config in FAMILIES.items()}
+    assert {compute_dtype(cpu, config) for config in configs.values()} == {torch.float32}
+    found = {family: compute_dtype(cuda, config) for family, config in configs.items()}
+    assert set(found.values()) == {torch.float16, torch.bfloat16}
+    assert {family for family, dtype in found.items() if dtype == torch.bfloat16} == {"t5", "gemma3_text"}
+    assert compute_dtype(cuda, AutoConfig.for_model("gemma3")) == torch.bfloat16
     assert default_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def test_a_gemma_3_is_loaded_in_what_holds_its_activations(tmp_path: Path) -> None:
+    """Its norms behind each block let them grow beyond 65504, the most that fp16 holds."""
+    folder = save_family("gemma3_text", tmp_path)
+    ids, finite = torch.tensor([[20, 21, 22]]), {}
+    for dtype in (None, torch.float16):
+        model = load_base(str(folder), "none", torch.device("cpu"), dtype, computing=torch.device("cuda")).model
+        for layer in model.model.layers:
+            layer.post_feedforward_layernorm.weight.fill_(50_000)
+        finite[model.dtype] = bool(model(ids).logits.isfinite().all())
+    assert finite == {torch.bfloat16: True, torch.float16: False}
 
 
 def test_quantisation_settings(llama_folder: Path) -> None:
