@@ -4,7 +4,6 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
-from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from limits import RateLimitItem, RateLimitItemPerMinute
@@ -12,6 +11,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from labeler.strength import is_guessable
+from labeler.turnstile import TooManyTries, Turnstile
 from preferences.errors import RankloopError
 from preferences.records import Annotator, Role
 from preferences.store import Store
@@ -34,10 +34,6 @@ class GuessablePassword(BadPassword):
 
 class BadLogin(RankloopError):
     """Name and password do not belong together, or the account is not active."""
-
-
-class TooManyTries(RankloopError):
-    """Too many wrong passwords for one account or from one address, or wrong links from one, within a minute."""
 
 
 class Forbidden(RankloopError):
@@ -92,8 +88,7 @@ def with_role(account: Annotator, roles: Sequence[Role]) -> Annotator:
 class Logins:
     """Checks passwords and opens sessions.
 
-    One password is checked at a time, in a thread: so the limit cannot be outrun by parallel guesses, a flood of them
-    takes neither the memory (64 MiB a hash) nor the threads of the annotators' requests.
+    One password is checked at a time, so that the limit cannot be outrun by parallel guesses.
     """
 
     def __init__(
@@ -103,21 +98,20 @@ class Logins:
         self.session_seconds = session_seconds
         self._tries, self._links = RateLimitItemPerMinute(tries_a_minute), RateLimitItemPerMinute(LINKS_A_MINUTE)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self.turn = CapacityLimiter(1)
+        self._turnstile = Turnstile()
         self._decoy = PasswordHasher().hash(secrets.token_hex())
 
     async def open(self, name: str, password: str, address: str, earlier: str | None = None) -> tuple[Annotator, str]:
         """The account and a new session's token; the browser's `earlier` one ends. Raises BadLogin, TooManyTries."""
         self._check_tries(name, address)
-        return await to_thread.run_sync(self._open, name, password, address, earlier, limiter=self.turn)
+        return await self._turnstile.take(self._key(name), self._open, name, password, address, earlier)
 
-    def begin(self, account: Annotator, earlier: str | None = None) -> str:
-        """A new session's token; the browser's `earlier` one ends."""
-        if earlier:
-            self.close(earlier)
-        token = secrets.token_urlsafe(32)
-        self.store.annotators.open_session(account, token_hash(token), self.session_seconds)
-        return token
+    async def join(self, account: Annotator, link: str, password: str, earlier: str | None = None) -> str | None:
+        """Set the password of whom the link with that token invites; a new session's token, or None if the link is over.
+
+        Raises BadPassword, TooManyTries.
+        """
+        return await self._turnstile.take(account.id, self._join, account, link, password, earlier)
 
     def close(self, token: str) -> None:
         """End the session of that token."""
@@ -141,10 +135,23 @@ class Logins:
         if account is None or not known or not matches:
             for key in self._keys(name, address):
                 self._limiter.hit(self._tries, *key)
-            if account:
-                self.store.events.add("", "login refused", account.id, {})
+            # Also of an unknown name: what is written to the disk takes time that can be measured.
+            self.store.events.add("", "login refused", account.id if account else "", {})
             raise BadLogin("Name or password is wrong; try again.")
-        return account, self.begin(account, earlier)
+        return account, self._begin(account, earlier)
+
+    def _join(self, account: Annotator, link: str, password: str, earlier: str | None) -> str | None:
+        password_hash = hash_password(password, name=account.name)
+        joined = self.store.invites.use(token_hash(link), password_hash)
+        return self._begin(joined, earlier) if joined else None
+
+    def _begin(self, account: Annotator, earlier: str | None) -> str:
+        """A new session's token; the browser's `earlier` one ends."""
+        if earlier:
+            self.close(earlier)
+        token = secrets.token_urlsafe(32)
+        self.store.annotators.open_session(account, token_hash(token), self.session_seconds)
+        return token
 
     def _check_tries(self, name: str, address: str) -> None:
         self._check(self._tries, self._keys(name, address))
@@ -154,6 +161,9 @@ class Logins:
             raise TooManyTries("Too many wrong passwords or links; wait a minute, then try again.")
 
     def _keys(self, name: str, address: str) -> list[tuple[str, str]]:
+        return [("account", self._key(name)), ("address", address)]
+
+    def _key(self, name: str) -> str:
+        """What an account is counted by: it has two names (name and id) and any case; unknown names share none."""
         account = self.store.annotators.find(name)
-        # An account has two names (name and id) and any case: its id is the one key; unknown names share none.
-        return [("account", account.id if account else token_hash(name.casefold())), ("address", address)]
+        return account.id if account else token_hash(name.casefold())

@@ -1,11 +1,13 @@
 """The whole labeler as one ASGI app: Gradio's pages mounted beside the ranking API."""
 
 import warnings
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import gradio as gr
 from fastapi import FastAPI, Request
+from pydantic import Field, TypeAdapter
 
+from labeler.events import Inputs
 from labeler.handlers import quieten
 from labeler.pages import ops, site, study
 from labeler.rendering import Rendering
@@ -41,7 +43,7 @@ def build_app(store: Store, settings: Settings | None = None, rendering: Renderi
     disk = Disk(store.path.resolve().parent, settings.low_disk_mb * MB)
     mounts = {"/app": site.build_site(), "/ops": ops.build_ops(store, disk), "/study": study.build_study(store)}
     pages = {path: page_names(blocks) for path, blocks in mounts.items()}
-    events = [path for path, blocks in mounts.items() if blocks.fns]
+    events = {path: inputs_of(blocks) for path, blocks in mounts.items() if blocks.fns}
     app = build_api(store, settings, pages, events, rendering)
     for path, blocks in mounts.items():
         quieten(blocks)
@@ -64,6 +66,28 @@ def head(root: str) -> str:
 def page_names(blocks: gr.Blocks) -> list[str]:
     """The addresses of a Gradio app's pages below its mount; "" is its first."""
     return [page[0] for page in blocks.pages]
+
+
+def inputs_of(blocks: gr.Blocks) -> Inputs:
+    """What the inputs of each event take that calls Python."""
+    return {
+        index: [TypeAdapter(kind_of(block) | None) for block in event.inputs]
+        for index, event in blocks.fns.items()
+        if event.fn
+    }
+
+
+def kind_of(block: Any) -> Any:
+    """The type of what a page sends of a component."""
+    if isinstance(block, gr.Textbox):
+        return Annotated[str, Field(max_length=block.max_length)]
+    if isinstance(block, gr.Dropdown):
+        one = str if block.allow_custom_value else Literal[tuple(value for _, value in block.choices)]
+        return list[one] if block.multiselect else one  # type: ignore[valid-type]
+    if isinstance(block, gr.Number):
+        return Annotated[float, Field(ge=block.minimum, le=block.maximum, allow_inf_nan=False)]
+    assert isinstance(block, gr.Checkbox), f"It is not said what a {type(block).__name__} sends."
+    return bool
 
 
 def account_id(request: Request) -> str | None:

@@ -13,6 +13,7 @@ from labeler.accounts import Forbidden, token_hash
 from preferences.errors import BadRecord, RankloopError
 from preferences.exchange.checks import check_prompt
 from preferences.exchange.importing import as_prompt
+from preferences.exchange.reading import check_text
 from preferences.plan import BadPlan
 from preferences.records import Annotator, Role, Study
 from preferences.store import Store
@@ -37,10 +38,20 @@ def plan_of(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, _, text = setting.partition("=")
         try:
-            plan[name] = json.loads(text)
-        except json.JSONDecodeError:
+            plan[name] = decoded(text)
+        except ValueError:
             plan[name] = text
     return plan
+
+
+def decoded(text: str) -> Any:
+    """What the JSON text says. ValueError if it is none, is nested too deep, or holds what cannot be stored."""
+    try:
+        found = json.loads(text)
+        check_text(found)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    return found
 
 
 def check_name(name: str) -> None:
@@ -69,7 +80,7 @@ def prompts_in(pasted: str) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            record = as_prompt(json.loads(line) if line.lstrip().startswith("{") else {"prompt": line.strip()})
+            record = as_prompt(decoded(line) if line.lstrip().startswith("{") else {"prompt": line.strip()})
             check_prompt(record)
             if any("images" in message for message in [record, *record["messages"]]):
                 raise ValueError("pictures come with a file: labeler import prompts FILE")

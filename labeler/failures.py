@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from labeler.accounts import BadLogin, Forbidden, TooManyTries
+from labeler.accounts import BadLogin, Forbidden
 from labeler.security import HEADERS
+from labeler.turnstile import TooManyTries
 from preferences.errors import (
     BadAnswer,
     BadTiers,

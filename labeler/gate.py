@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from labeler.accounts import COOKIE, IDLE_SECONDS, TooManyTries, account_of, token_hash
+from labeler.accounts import COOKIE, IDLE_SECONDS, account_of, token_hash
 from labeler.failures import failure
-from labeler.pace import by_address
+from labeler.throttle import by_address
 from labeler.turns import Turns
+from labeler.turnstile import TooManyTries
 from labeler.worker_tokens import PATH, WorkerTokens
 from preferences.records import Annotator, Role
 from preferences.store import Store
@@ -21,7 +22,8 @@ from preferences.store import Store
 PUBLIC = ("/login", "/logout", "/join", "/favicon.ico", "/manifest.json", "/healthz", "/readyz")
 # What the pages need of Gradio's hundred routes; every other one (uploads, files, API pages, monitoring, run history,
 # deep links, proxies, code generation, the queue, ...) is shut, also to those who are logged in.
-GRADIO_GET = re.compile(r"/config|/theme\.css|/(assets|static)/.+")
+# Its own files have such names; at others (a zero byte, more than a file system takes) it fails.
+GRADIO_GET = re.compile(r"/config|/theme\.css|/(assets|static)/[A-Za-z0-9._/@+~-]{1,200}")
 GRADIO_POST = re.compile(r"/gradio_api/run/predict")  # events with queue=False; nothing here needs the queue
 NOTED_MOST = 10_000  # sessions of which it is remembered when their use was noted
 
@@ -109,7 +111,7 @@ class Gate:
             return _to_login(request)
         if mount and account.role not in self.roles.get(mount, (account.role,)):
             return failure(403, "forbidden", f"This page needs the role {' or '.join(self.roles[mount])}.")
-        page = path.removesuffix("/")
+        page = f"{path}/" if path == mount else path.removesuffix("/")
         if mount and page not in (mount, path):
             # Gradio's own answer to /app/page/ forgets where it is mounted and sends to /page.
             return RedirectResponse(page, 307)

@@ -3,7 +3,6 @@
 from html import escape
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
@@ -14,12 +13,10 @@ from labeler.accounts import (
     BadPassword,
     GuessablePassword,
     Logins,
-    TooManyTries,
-    hash_password,
-    token_hash,
 )
 from labeler.languages import strings_json
 from labeler.login import BAD, HOME, address_of, fields_of, framed, with_session
+from labeler.turnstile import TooManyTries
 from preferences.records import Annotator
 
 JOIN = """<p>%(text)s</p>
@@ -55,17 +52,15 @@ def join_routes(logins: Logins) -> APIRouter:
         if password != fields.get("again"):
             return join_page(request, account, token, "join.differ", 422)
         try:
-            # The same turn as logins have: a flood of these takes neither memory nor threads from the others.
-            password_hash = await to_thread.run_sync(hash_password, password, None, account.name, limiter=logins.turn)
+            session = await logins.join(account, token, password, request.cookies.get(COOKIE))
+        except TooManyTries:
+            return over_page(request, "join.too_many", 429)
         except BadPassword as error:
             mistake = "join.guessable" if isinstance(error, GuessablePassword) else "join.short"
             return join_page(request, account, token, mistake, 422)
-        joined = logins.store.invites.use(token_hash(token), password_hash)
-        if joined is None:
+        if session is None:
             return over_page(request)
-        return with_session(
-            RedirectResponse(HOME, 303), request, logins, logins.begin(joined, request.cookies.get(COOKIE))
-        )
+        return with_session(RedirectResponse(HOME, 303), request, logins, session)
 
     return routes
 

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
-from labeler.accounts import COOKIE, BadLogin, Logins, TooManyTries
+from labeler.accounts import COOKIE, BadLogin, Logins
 from labeler.bodies import LoginBody
 from labeler.failures import failure, sentence_of, status_and_code
 from labeler.languages import strings_json
-from labeler.pace import by_address
+from labeler.throttle import by_address
+from labeler.turnstile import TooManyTries
 
 HOME = "/app/annotate/"
 
@@ -130,7 +131,7 @@ def login_routes(logins: Logins) -> APIRouter:
 
     @routes.post("/login")
     async def login(request: Request) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        if kind_of(request) == "application/json":
             return await _json_login(request, logins)
         return await _form_login(request, logins)
 
@@ -170,9 +171,16 @@ async def _form_login(request: Request, logins: Logins) -> Response:
     return with_session(RedirectResponse(next_path, 303), request, logins, token)
 
 
+def kind_of(request: Request) -> str:
+    """The media type of the body."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def fields_of(request: Request) -> dict[str, str]:
-    """The fields of a form; none is a file."""
-    async with request.form(max_files=0, max_fields=10) as form:
+    """The fields of a form as our pages send it; of any other body, none: multipart ones bring files and character sets."""
+    if kind_of(request) != "application/x-www-form-urlencoded":
+        return {}
+    async with request.form(max_fields=10) as form:
         return {name: value for name, value in form.items() if isinstance(value, str)}
 
 

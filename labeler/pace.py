@@ -5,13 +5,7 @@ By the generic cell rate algorithm (ITU-T I.371, annex A).
 
 import time
 from collections.abc import Callable
-from ipaddress import ip_address
-from math import ceil
-
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from labeler.failures import failure
-from labeler.security import CACHED
+from ipaddress import IPv6Address
 
 MOST_KEYS = 10_000  # that are remembered before those with a full reserve are forgotten
 RESERVE_SECONDS = 60.0
@@ -38,46 +32,15 @@ class Pace:
         return 0.0
 
 
-class Throttle:
-    """Refuses whoever asks too often; what browsers keep is not counted. Pure ASGI.
-
-    `key`: who asks, or None for somebody whom this does not concern.
-    """
-
-    def __init__(self, app: ASGIApp, pace: Pace, key: Callable[[Scope], str | None]) -> None:
-        self.app = app
-        self.pace = pace
-        self.key = key
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        key = None if scope["type"] != "http" or scope["path"].startswith(CACHED) else self.key(scope)
-        wait = self.pace.wait(key) if key else 0.0
-        if not wait:
-            await self.app(scope, receive, send)
-            return
-        refusal = failure(429, "slow_down", "These are more requests than one may send; wait a moment, then go on.")
-        refusal.headers["Retry-After"] = str(ceil(wait))
-        await refusal(scope, receive, send)
-
-
-def by_address(scope: Scope) -> str | None:
-    """The address that asks."""
-    return network(scope["client"][0]) if scope.get("client") else None
-
-
-def by_account(scope: Scope) -> str | None:
-    """The account or worker's token that the gate found."""
-    state = scope.get("state", {})
-    found = state.get("account") or state.get("worker")
-    return found.id if found else None
-
-
 def network(address: str) -> str:
-    """The address, of IPv6 the half that names a network: whoever has one address there has them all."""
+    """The address, of IPv6 the half that names a network: whoever has one address there has them all.
+
+    An IPv4 address that a proxy wrote as one of IPv6 (::ffff:192.0.2.1) is the IPv4 address.
+    """
     if ":" not in address:
         return address
     try:
-        return ip_address(address.partition("%")[0]).exploded[:19]
+        found = IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
+    return str(found.ipv4_mapped) if found.ipv4_mapped else found.exploded[:19]

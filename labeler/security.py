@@ -1,7 +1,10 @@
 """What every answer and every request must satisfy, whoever asks: headers, origin, size. Pure ASGI, no database."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Collection, Mapping
 
+from anyio import move_on_after
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +39,12 @@ CACHED = ("/app/assets/", "/app/static/", "/ops/assets/", "/ops/static/", "/stud
 # Only where the browser came by https: it would not find a plain http server again.
 TRANSPORT = ("Strict-Transport-Security", "max-age=31536000")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+PROBES = ("/healthz", "/readyz")  # whoever watches the server may call it as they like
+PORT = re.compile(r":[0-9]*$")
+BODY_SECONDS, BYTES_A_SECOND = (
+    20.0,
+    16 * 1024,
+)  # how long a body may take to arrive: some time, and at least at that pace
 
 
 class SecureHeaders:
@@ -65,63 +74,109 @@ class SecureHeaders:
 
 
 class RequestGuard:
-    """Refuses a state-changing request that another site sent, and a body of more than `limit` bytes.
+    """Refuses a request for another host than `hosts`, if any are named, and one with a query that is none; a state-changing
+    one that another site sent, of which the body has more than `limit` bytes, or does not come, or is JSON that cannot be
+    stored.
 
     `limits`: the beginnings of paths with another limit.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, limit: int, limits: Mapping[str, int] | None = None, hosts: Collection[str] = (),
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:  # fmt: skip
         self.app = app
         self.limit = limit
         self.limits = limits or {}
+        self.hosts = hosts
+        self.body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if not same_origin(Headers(scope=scope)):
-            await _refuse(403, "forbidden", "This request came from another site.")(scope, receive, send)
-            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal is None and scope["method"] not in SAFE_METHODS:
+            body = await self._read(scope, headers, receive)
+            if isinstance(body, bytes):
+                receive = replay(body, receive)
+            else:
+                refusal = body
+        await (refusal or self.app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        """Why nothing but the head of the request is looked at."""
+        if self.hosts and host_of(headers) not in self.hosts and scope["path"] not in PROBES:
+            return _refuse(421, "bad_request", "This server is called by another name.")
+        if not scope.get("query_string", b"").isascii():
+            return _refuse(400, "bad_request", "The address is malformed.")
+        if scope["method"] not in SAFE_METHODS and not same_origin(headers):
+            return _refuse(403, "forbidden", "This request came from another site.")
+        return None
+
+    async def _read(self, scope: Scope, headers: Headers, receive: Receive) -> bytes | JSONResponse:
+        """The whole body, or why it is refused, as soon as that is known."""
         limit = next((own for path, own in self.limits.items() if scope["path"].startswith(path)), self.limit)
-        body = await _read(scope, receive, limit)
-        if body is None:
-            sentence = f"The request is too large (more than {limit} bytes)."
-            await _refuse(413, "too_large", sentence)(scope, receive, send)
-            return
-        await self.app(scope, _replay(body, receive), send)
+        declared = headers.get("content-length", "0")
+        if not declared.isdecimal() or len(declared) > 12 or int(declared) > limit:
+            return _too_large(limit)
+        body, more = b"", True
+        with move_on_after(self.body_seconds + int(declared) / BYTES_A_SECOND):
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(body) > limit or message["type"] == "http.disconnect":
+                    return _too_large(limit)
+        if more:
+            return _refuse(408, "too_slow", "The request took too long to arrive; send it again.")
+        if "json" in headers.get("content-type", "").lower() and not is_storable(body):
+            return _refuse(
+                422, "bad_request", "The request is malformed: a text has half a character (a lone surrogate)."
+            )
+        return body
+
+
+def is_storable(body: bytes) -> bool:
+    """Whether no text of the JSON document has half a character; what is no JSON is for others to refuse."""
+    if body.isascii() and b"\\u" not in body:
+        return True
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except (ValueError, RecursionError):
+        pass
+    return True
+
+
+def host_of(headers: Headers) -> str:
+    """The name by which the server is called, without the port."""
+    return PORT.sub("", headers.get("host", "")).lower()
 
 
 def same_origin(headers: Headers) -> bool:
     """Whether the request comes from a page of this host, or from a program that is not a browser."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
-    origin = headers.get("origin")
+    origin, referer = headers.get("origin"), headers.get("referer")
+    if origin is None and referer is not None:
+        origin = "/".join(referer.split("/")[:3])
     # The scheme is not compared: behind a proxy that ends TLS this server does not know its own.
     return origin is None or origin.partition("://")[2] == headers.get("host")
+
+
+def _too_large(limit: int) -> JSONResponse:
+    return _refuse(413, "too_large", f"The request is too large (more than {limit} bytes).")
 
 
 def _refuse(status: int, code: str, sentence: str) -> JSONResponse:
     return JSONResponse({"error": sentence, "code": code}, status, headers={"Connection": "close"})
 
 
-async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | None:
-    """The whole body, or None as soon as it is known to be longer than `limit` or not to come."""
-    declared = Headers(scope=scope).get("content-length", "0")
-    if not declared.isdecimal() or len(declared) > 12 or int(declared) > limit:
-        return None
-    body = b""
-    more = True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > limit or message["type"] == "http.disconnect":
-            return None
-    return body
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body that was read, then whatever comes."""
     unread = True
 

@@ -9,6 +9,7 @@ from labeler.accounts import IDLE_SECONDS, SESSION_SECONDS, TRIES_A_MINUTE
 from preferences.errors import RankloopError
 
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+HOST_NAME = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]+\]")
 OURS = ("api", "app", "favicon.ico", "healthz", "join", "login", "logout", "manifest.json", "ops", "readyz", "study")
 AT_LEAST_1 = (
     "session_seconds",
@@ -16,6 +17,7 @@ AT_LEAST_1 = (
     "tries_a_minute",
     "requests_a_minute",
     "requests_a_minute_here",
+    "connections_here",
     "body_bytes",
 )
 
@@ -38,8 +40,12 @@ class Settings:
     """Requests that one account may send."""
     requests_a_minute_here: int = 60_000
     """Requests that one address may send; a whole office may share one."""
+    connections_here: int = 2_000
+    """Connections that one address may have open; those of trusted proxies are not counted."""
     body_bytes: int = 256 * 1024
     """The largest request body that is read."""
+    hosts: tuple[str, ...] = ()
+    """Names by which browsers call the labeler, without ports; requests for others are refused. By default any is taken."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies that are believed about the browser's address, host and https; none by default."""
     root_path: str = ""
@@ -57,6 +63,11 @@ class Settings:
             f"A trusted proxy is an address or a network such as 10.0.0.0/8, not {proxy!r}."
             for proxy in self.trusted_proxies
             if not is_network(proxy)
+        ]
+        mistakes += [
+            f"The hosts are names or addresses without ports, such as rank.example, not {host!r}."
+            for host in self.hosts
+            if not HOST_NAME.fullmatch(host)
         ]
         if not ROOT_PATH.fullmatch(self.root_path) or self.root_path.split("/")[1:2] in [[name] for name in OURS]:
             mistakes.append(

@@ -8,7 +8,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
 
-from labeler.accounts import TooManyTries, token_hash
+from labeler.accounts import token_hash
+from labeler.turnstile import TooManyTries
 from preferences.errors import RankloopError
 from preferences.jobs import WorkerToken
 from preferences.store import Store

@@ -65,7 +65,7 @@ class Serve:
         helper.start()
         log = logging_to(self.log or self.db.with_suffix(".log"), int(self.log_mb * MB))
         with log, watching(store, disk), retaining(store):
-            serve(build_app(store, self.settings, Rendering(helper)), listener, store)
+            serve(build_app(store, self.settings, Rendering(helper)), listener, store, self.settings)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -83,9 +83,14 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: "FastAPI", listener: socket.socket, store: Store) -> None:
+def serve(app: "FastAPI", listener: socket.socket, store: Store, settings: Settings | None = None) -> None:
     """Serve until SIGINT or SIGTERM; then finish the requests that are under way, and have all that was said on the disk."""
     import uvicorn
+
+    from labeler.connections import Entrance, configured, most_connections
+
+    settings = settings or Settings()
+    entrance = Entrance(most_connections(), settings.connections_here, settings.trusted_proxies)
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -99,12 +104,8 @@ def serve(app: "FastAPI", listener: socket.socket, store: Store) -> None:
             note("drain", requests=len(self.server_state.tasks))
             await super().shutdown(sockets)
 
-    config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )  # fmt: skip
-    # `proxy_headers`: uvicorn's own would believe every program on this machine; labeler.proxy believes whom it is told to.
-    server = Announcing(config)
+    patience = {"timeout_graceful_shutdown": GRACE_SECONDS, "timeout_keep_alive": KEEP_ALIVE_SECONDS}
+    server = Announcing(configured(app, entrance, **patience))
 
     def end(*_: object) -> None:
         server.should_exit = True

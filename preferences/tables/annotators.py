@@ -9,6 +9,8 @@ from preferences.errors import NameTaken, UnknownName
 from preferences.records import ROLES, Annotator, ConsentText, Role, random_id
 from preferences.tables.table import Table, from_row, to_row
 
+MOST_SESSIONS = 50  # of one account
+
 
 class Annotators(Table):
     """Everyone who may log in."""
@@ -85,7 +87,7 @@ class Annotators(Table):
             self.store.events.add(actor, "languages", annotator.id, {"languages": list(languages)})
 
     def open_session(self, annotator: Annotator, token_hash: str, seconds: float) -> None:
-        """A session that ends after `seconds`; ended ones of everybody are swept out."""
+        """A session that ends after `seconds`; ended ones go, and of too many of the account the longest unused."""
         now = self.store.clock()
         row = {
             "token_hash": token_hash, "annotator": annotator.id, "created": now, "last_seen": now,
@@ -94,6 +96,11 @@ class Annotators(Table):
         with self.store.write() as db:
             db.execute("DELETE FROM sessions WHERE expires < ?", [now])
             self.insert("sessions", [row])
+            db.execute(
+                "DELETE FROM sessions WHERE annotator = ? AND token_hash != ? AND token_hash NOT IN "
+                "(SELECT token_hash FROM sessions WHERE annotator = ? ORDER BY last_seen DESC LIMIT ?)",
+                [annotator.id, token_hash, annotator.id, MOST_SESSIONS],
+            )
             self.store.events.add(annotator.id, "login", annotator.id, {})
 
     def of_session(self, token_hash: str, idle: float = math.inf) -> Annotator | None:

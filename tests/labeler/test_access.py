@@ -225,6 +225,7 @@ def test_right_links_are_not_counted(client: TestClient, store: Store) -> None:
     [
         {"root_path": "rank"}, {"root_path": "/rank/"}, {"root_path": '/"><script>'}, {"root_path": "/app"},
         {"root_path": "/api/x"}, {"root_path": "//x"}, {"trusted_proxies": ("somewhere",)}, {"idle_seconds": 0},
+        {"hosts": ("https://rank.example",)}, {"hosts": ("rank.example:443",)}, {"connections_here": 0},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_one_sentence(settings: dict[str, Any], run: Run) -> None:  # noqa: F811

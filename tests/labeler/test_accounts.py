@@ -19,8 +19,10 @@ from labeler.accounts import (
     token_hash,
 )
 from labeler.login import local
+from labeler.turnstile import LOGINS_A_MINUTE, WAITING_OF_ONE
 from preferences.records import Annotator
 from preferences.store import Store
+from preferences.tables.annotators import MOST_SESSIONS
 from tests.labeler.conftest import PASSWORD, Clock, add_account, log_in
 
 pytestmark = [pytest.mark.security, pytest.mark.smoke]
@@ -114,6 +116,43 @@ def test_parallel_guesses_do_not_outrun_the_limit(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("accounts")
+def test_right_passwords_at_once_take_nobody_elses_turn(store: Store) -> None:
+    async def log_in_at_once() -> list[object]:
+        logins = Logins(store)
+        flood = [logins.open("ann", PASSWORD, "here") for _ in range(100)]
+        return await asyncio.gather(*flood, logins.open("bea", PASSWORD, "there"), return_exceptions=True)
+
+    *flood, bea = asyncio.run(log_in_at_once())
+    kinds = [type(outcome) for outcome in flood]
+    assert kinds.count(tuple) == WAITING_OF_ONE and kinds.count(TooManyTries) == 100 - WAITING_OF_ONE
+    assert isinstance(bea, tuple)
+
+
+@pytest.mark.usefixtures("accounts")
+def test_an_account_logs_in_at_a_pace(store: Store) -> None:
+    logins = Logins(store)
+    for _ in range(LOGINS_A_MINUTE):
+        asyncio.run(logins.open("ann", PASSWORD, "here"))
+    with pytest.raises(TooManyTries):
+        for _ in range(LOGINS_A_MINUTE // 2):
+            asyncio.run(logins.open("ann", PASSWORD, "here"))
+    assert asyncio.run(logins.open("bea", PASSWORD, "here"))[0].name == "bea"
+
+
+def test_an_account_has_so_many_sessions_and_the_longest_unused_goes(
+    store: Store, accounts: dict[str, Annotator], clock: Clock
+) -> None:
+    store.annotators.open_session(accounts["bea"], token_hash("of bea"), 3600)
+    for number in range(MOST_SESSIONS + 2):
+        clock.now += 1
+        store.annotators.open_session(accounts["ann"], token_hash(f"session {number}"), 3600)
+        store.annotators.note_use(token_hash("session 0"))
+    open_ones = [bool(account_of(store, f"session {number}")) for number in range(MOST_SESSIONS + 2)]
+    assert open_ones == [True, False, False, *[True] * (MOST_SESSIONS - 1)]
+    assert account_of(store, "of bea") == accounts["bea"]
+
+
+@pytest.mark.usefixtures("accounts")
 def test_right_passwords_are_not_counted(store: Store) -> None:
     logins = Logins(store)
     for _ in range(8):
@@ -163,6 +202,14 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same(client: TestClient) 
     page = client.post("/login", data={"name": '"><script>x</script>', "password": "wrong password"})
     assert page.status_code == 401
     assert "Name or password is wrong" in page.text and "<script>" not in page.text
+
+
+def test_a_wrong_password_and_an_unknown_name_write_the_same_to_the_disk(client: TestClient, store: Store) -> None:
+    """A commit takes time that can be measured."""
+    for name in ("ann", "nobody"):
+        before = store.db["events"].count
+        assert client.post("/login", json={"name": name, "password": "wrong password"}).status_code == 401
+        assert store.db["events"].count == before + 1 and store.events.newest(1)[0].kind == "login refused"
 
 
 def test_too_many_tries_over_http(client: TestClient) -> None:

@@ -104,6 +104,13 @@ def test_every_answer_has_the_security_headers(whole: TestClient) -> None:
         ({"sec-fetch-site": "cross-site"}, False),
         ({"sec-fetch-site": "same-site"}, False),
         ({"origin": "http://testserver", "sec-fetch-site": "cross-site"}, False),
+        ({"referer": "http://testserver/app/annotate"}, True),
+        ({"referer": "http://testserver"}, True),
+        ({"referer": "http://evil.example/http://testserver/"}, False),
+        ({"referer": "http://testserver.evil.example/app"}, False),
+        ({"referer": "http://evil.example?//testserver/"}, False),
+        ({"referer": "about:blank"}, False),
+        ({"referer": "http://evil.example/", "origin": "http://testserver"}, True),
     ],
 )
 def test_only_our_own_pages_may_change_anything(client: TestClient, headers: dict[str, str], allowed: bool) -> None:

@@ -11,15 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
+from labeler.care import invite
 from preferences.disk import Disk
 from preferences.store import Store
 from preferences.tables.erasures import CALLED_OFF, DUE
+from tests.labeler.conftest import PASSWORD
 from tests.labeler.mortal import CROWD, Mortal, check, crowd, filled, work
 
 LATEST_MS = 12.0  # a submit takes less than this, so that kills fall before, within and after its transaction
@@ -189,6 +192,31 @@ def test_a_database_that_another_program_holds(tmp_path: Path, begin: Callable[.
     assert sum(one.lost + one.refused for one in people) == 0
     server.kill()
     check(tmp_path / "labels.db", people)
+
+
+def test_whoever_waits_for_a_database_that_another_program_holds_keeps_nobody_else_waiting(
+    tmp_path: Path, begin: Callable[..., Mortal]
+) -> None:
+    """Somebody joins and somebody logs in, which both write; the server answers all others at once."""
+    store = filled(tmp_path / "labels.db", 8)
+    ((_, link),) = invite(store, "zoe", "annotator", 7, (), "http://labeler/")
+    store.close()
+    server = begin(tmp_path / "labels.db")
+    base, token = f"http://127.0.0.1:{server.port}", link.partition("=")[2]
+    joining = {"token": token, "password": "a password of mine", "again": "a password of mine"}
+    with ThreadPoolExecutor(2) as pool, closing(sqlite3.connect(tmp_path / "labels.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [
+            pool.submit(httpx.post, f"{base}/join", data=joining, timeout=60),
+            pool.submit(httpx.post, f"{base}/login", json={"name": "ann 0", "password": PASSWORD}, timeout=60),
+        ]
+        ends = time.monotonic() + 2.0
+        while time.monotonic() < ends:
+            for path in ("/healthz", "/readyz", "/login", f"/join?token={token}"):
+                assert httpx.get(base + path, timeout=1.0).status_code in ((200, 503) if path == "/readyz" else (200,))
+        assert not any(answer.done() for answer in waiting)
+        other.execute("ROLLBACK")
+        assert [answer.result().status_code for answer in waiting] == [303, 200]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from labeler.settings import Settings
 from labeler.web import build_api
 from preferences.records import Annotator
 from preferences.store import Store
-from tests.labeler.conftest import PASSWORD
+from tests.labeler.conftest import PASSWORD, log_in
 from tests.labeler.test_pace import MALLORY, OURS
 
 pytestmark = [pytest.mark.security, pytest.mark.smoke]
@@ -111,6 +111,34 @@ def test_below_a_path_every_redirect_and_cookie_names_it(store: Store, accounts:
     assert client.get("/rank/1").headers["location"] == "/rank/1/login"
     assert client.get("/rank/10/login").status_code == 401
     assert address_outside({"x-rankloop-root": "/x"}) == ""
+
+
+def test_a_server_that_has_a_name_answers_to_no_other(store: Store) -> None:
+    """The proxy's word for it counts; whoever watches the server may call it as they like."""
+    app = build_api(store, Settings(hosts=("rank.example", "[2001:db8::1]"), trusted_proxies=("10.0.0.1",)), {})
+    stranger, proxy = TestClient(app, client=(MALLORY, 1)), TestClient(app, client=("10.0.0.1", 1))
+    for host, status in (
+        ("rank.example", 200), ("RANK.example:8443", 200), ("[2001:db8::1]:80", 200), ("evil.example", 421), ("", 421),
+        ("rank.example.evil.example", 421), ("rank.example@evil.example", 421),
+    ):  # fmt: skip
+        assert stranger.get("/login", headers={"host": host}).status_code == status, host
+    assert stranger.get("/healthz", headers={"host": "127.0.0.1"}).status_code == 200
+    said = {"host": "inside", "x-forwarded-host": "rank.example"}
+    assert proxy.get("/login", headers=said).status_code == 200
+    assert stranger.get("/login", headers=said).status_code == 421
+
+
+def test_no_redirect_names_the_host_that_a_request_names(whole: TestClient) -> None:
+    evil = {"host": "evil.example", "accept": "text/html"}
+    log_in(whole, "adam")
+    for path, status in (
+        ("/app", 307), ("/ops", 307), ("/study", 307), ("/app/annotate/", 307), ("/", 303), ("/api/me/", 404),
+        ("/login/", 404),
+    ):  # fmt: skip
+        answer = whole.get(path, headers=evil)
+        assert answer.status_code == status, path
+        assert answer.headers.get("location", "/").startswith("/") and "evil" not in answer.headers.get("location", "")
+    assert whole.get("/app").headers["location"] == "/app/"
 
 
 def test_no_script_forgets_the_path() -> None:

@@ -1,12 +1,15 @@
 """Invitations: thirty people from one paste, a link each, good once and for a time."""
 
+import asyncio
 import re
+import threading
 
 import pytest
 from fastapi.testclient import TestClient
 
-from labeler.accounts import COOKIE, Forbidden
+from labeler.accounts import COOKIE, Forbidden, GuessablePassword, Logins, TooManyTries, account_of
 from labeler.care import BadName, invite, names_in
+from labeler.turnstile import WAITING_OF_ONE
 from preferences.errors import NameTaken
 from preferences.records import Annotator
 from preferences.store import Store
@@ -114,6 +117,38 @@ def test_what_is_no_name(store: Store) -> None:
         with pytest.raises(BadName):
             invited(store, days=days)
     assert names_in("Ann\nann, Bea") == ["ann", "Bea"]
+
+
+def test_what_a_link_writes_is_not_written_by_the_event_loop(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((_, link),) = invited(store)
+    plain, threads = store.invites.use, []
+
+    def spied(token: str, password: str) -> Annotator | None:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        threads.append(threading.get_ident())
+        return plain(token, password)
+
+    monkeypatch.setattr(store.invites, "use", spied)
+    assert join(client, token_of(link)) == 303
+    assert len(threads) == 1
+
+
+def test_one_link_takes_nobody_elses_turn(store: Store) -> None:
+    ((_, link), (_, other)) = invited(store, "zoe\nyan")
+    logins = Logins(store)
+
+    async def join_at_once() -> list[object]:
+        zoe, yan = (store.annotators.get(name) for name in ("zoe", "yan"))
+        flood = [logins.join(zoe, token_of(link), "password1") for _ in range(50)]
+        return await asyncio.gather(*flood, logins.join(yan, token_of(other), SECRET), return_exceptions=True)
+
+    *flood, session = asyncio.run(join_at_once())
+    kinds = [type(outcome) for outcome in flood]
+    assert kinds.count(GuessablePassword) == WAITING_OF_ONE and kinds.count(TooManyTries) == 50 - WAITING_OF_ONE
+    assert isinstance(session, str) and account_of(store, session) == store.annotators.get("yan")
 
 
 def test_the_page_speaks_the_browser_s_language(client: TestClient, store: Store) -> None:

@@ -4,8 +4,9 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from labeler.pace import Pace, Throttle, network
+from labeler.pace import Pace, network
 from labeler.settings import Settings
+from labeler.throttle import Throttle
 from labeler.web import build_api
 from preferences.records import Annotator
 from preferences.store import Store
@@ -80,6 +81,8 @@ def test_what_browsers_keep_is_not_counted() -> None:
         ("2001:db8:1:2::ffff", "2001:0db8:0001:0002"),
         ("fe80::1%eth0", "fe80:0000:0000:0000"),
         (":nonsense", ":nonsense"),
+        (f"::ffff:{OURS}", OURS),
+        (f"::ffff:{MALLORY}", MALLORY),
     ],
 )
 def test_an_ipv6_network_is_one_address(address: str, counted: str) -> None:
