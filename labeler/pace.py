@@ -12,10 +12,14 @@ RESERVE_SECONDS = 60.0
 
 
 class Pace:
-    """`a_minute` requests a minute for each key. One number a key; used by one thread, the event loop's."""
+    """`a_minute` requests a minute for each key, and those of `reserve` seconds at once. One number a key; used by one
+    thread, the event loop's."""
 
-    def __init__(self, a_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._step = RESERVE_SECONDS / a_minute
+    def __init__(
+        self, a_minute: int, clock: Callable[[], float] = time.monotonic, reserve: float = RESERVE_SECONDS
+    ) -> None:
+        self._step = 60.0 / a_minute
+        self._reserve = reserve
         self._clock = clock
         self._full: dict[str, float] = {}  # when the key's reserve is full again
 
@@ -23,7 +27,7 @@ class Pace:
         """Seconds until the key may ask; 0 if it may now, and then this counts."""
         now = self._clock()
         full = max(self._full.get(key, now), now) + self._step
-        wait = full - now - RESERVE_SECONDS
+        wait = full - now - self._reserve
         if wait > self._step / 1000:  # more than rounding
             return wait
         if len(self._full) >= MOST_KEYS:

@@ -8,6 +8,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from labeler.accounts import OWNERS, Logins
 from labeler.api import ranking_api
+from labeler.changes import by_changes, pace_of_changes
 from labeler.consent import consent_api
 from labeler.description import description_routes
 from labeler.downloads import download_api
@@ -65,6 +66,7 @@ def build_api(
         Middleware(Throttle, pace=Pace(settings.requests_a_minute_here), key=by_address),
         Middleware(RequestGuard, limit=settings.body_bytes, limits={PATH: PIECE_BYTES}, hosts=settings.hosts),
         Middleware(Gate, store=store, mounts=mounts, roles=ROLES, events=events, idle_seconds=settings.idle_seconds),
+        Middleware(Throttle, pace=pace_of_changes(), key=by_changes),
         Middleware(Throttle, pace=Pace(settings.requests_a_minute), key=by_account),
         Middleware(Events, inputs=events),
         # Gradio adds CORS headers of its own, which reflect any origin, unless it finds this one.

@@ -49,6 +49,21 @@ def test_a_pace_is_even_and_has_a_reserve_of_a_minute() -> None:
     assert [pace.wait("a") for _ in range(61)].count(0.0) == 60
 
 
+def test_an_account_changes_its_answers_as_often_as_people_do(
+    store: Store, accounts: dict[str, Annotator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time adds a row that stays; asking for the next comparison is not counted, nor what others do."""
+    assert accounts
+    monkeypatch.setattr("labeler.changes.AT_ONCE", 6)
+    app = build_api(store, Settings(), {})
+    ann, bea = (log_in(TestClient(app), name) for name in ("ann", "bea"))
+    paths = ("undo", "reopen")
+    answers = [ann.post(f"/api/{paths[number % 2]}", json={}) for number in range(8)]
+    assert [answer.status_code for answer in answers] == [422] * 6 + [429] * 2
+    assert answers[-1].json()["code"] == "slow_down" and 1 <= int(answers[-1].headers["retry-after"]) <= 3
+    assert ann.get("/api/next").status_code == 200 and bea.post("/api/undo", json={}).status_code == 422
+
+
 def test_many_keys_do_not_fill_the_memory() -> None:
     now = [0.0]
     pace = Pace(6000, lambda: now[0])
