@@ -6,7 +6,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,9 +78,11 @@ def say(document: Any, sentence: str, as_json: bool) -> None:
 
 
 def note_taken(store: Store, kind: str, subject: str, detail: dict[str, Any]) -> None:
-    """What a command takes out of the database, in its audit log; a copy that can only be read has none to write."""
-    if store.can_write(BUSY_SECONDS):
-        store.events.add("", kind, subject, detail)
+    """What a command takes out of the database, in its audit log, if that can be written: when the disk is full, or the
+    database a copy to be read, what was taken is no less needed."""
+    with suppress(sqlite3.OperationalError):
+        if store.can_write(BUSY_SECONDS):
+            store.events.add("", kind, subject, detail)
 
 
 def open_store(path: Path) -> Store:

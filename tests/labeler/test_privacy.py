@@ -13,12 +13,14 @@ from fastapi.testclient import TestClient
 
 from labeler.care import hours_csv, safe_cell
 from labeler.retention import retaining
+from preferences.cli import note_taken
 from preferences.exchange.exporting import FORMATS, export
 from preferences.exchange.views import Source
 from preferences.records import Annotator, Comparison, Study
 from preferences.store import Store
 from preferences.tables.erasures import CALLED_OFF, DUE
 from tests.labeler.conftest import PASSWORD, Clock, add_account, add_comparison, add_study
+from tests.labeler.test_health import no_file_grows
 from tests.labeler.test_main import Run, refused, run  # noqa: F401
 from tests.labeler.test_reports import add_run, report
 
@@ -309,6 +311,15 @@ def test_what_is_taken_out_of_the_database_is_in_the_log(
     ]  # fmt: skip
     assert lines[1]["detail"] == {"format": "jsonl", "split": "train", "names": False, "hub": None}
     assert Store(tmp_path / "b.db").events.newest(1)[0].kind == "backup", "it is in the copy as well"
+
+
+def test_on_a_full_disk_a_command_takes_what_it_can_though_the_log_cannot_say_so(store: Store) -> None:
+    store.settle()
+    with no_file_grows(1024):
+        note_taken(store, "export", "", {})
+    assert store.events.newest(1) == []
+    note_taken(store, "export", "", {})
+    assert [event.kind for event in store.events.newest(1)] == ["export"]
 
 
 def test_a_backup_of_an_older_database_leaves_it_as_it_is(store: Store, tmp_path: Path, run: Run) -> None:  # noqa: F811
