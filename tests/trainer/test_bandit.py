@@ -111,10 +111,10 @@ def ppo(policy: Table) -> None:
 
 
 def rloo(policy: Table) -> None:
-    """Leave-one-out advantages of four answers a prompt; no values."""
+    """Leave-one-out advantages of four answers a prompt, whitened as the engine does; no values."""
 
     def step(prompts: Tensor, ids: Tensor, mask: Tensor, old: Tensor, rewards: Tensor) -> Callable[[], Tensor]:
-        advantages = rloo_advantages(rewards, mask, SAMPLES)
+        advantages = masked_whiten(rloo_advantages(rewards, mask, SAMPLES), mask)
         return lambda: masked_mean(policy_loss(policy.logprobs(prompts, ids), old, advantages, 0.2)[0], mask)
 
     train(step, [policy.first, policy.second], policy)

@@ -255,6 +255,23 @@ def test_an_exception_inside_leaves_the_model_whole(base: Base) -> None:
     assert len(roles.stack()) == 2 and states_of(roles, "policy").equal(expected)
 
 
+def test_an_exception_in_a_pass_leaves_the_model_whole(folder: Path) -> None:
+    """After the first role's rows have left."""
+    roles = with_adapters(load_base(str(folder), "none"), "policy", "reward")
+    roles.read("reward", 1)
+    expected = states_of(roles, "policy", "reward")
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    hook = roles.stack()[1].register_forward_hook(fail)
+    with pytest.raises(MemoryError):
+        states_of(roles, "policy", "reward")
+    hook.remove()
+    assert len(roles.stack()) == 2 and not any(layer._forward_hooks for layer in roles.stack())
+    assert roles.route == (BASE,) and states_of(roles, "policy", "reward").equal(expected)
+
+
 def test_copies_and_averages_read_what_they_were_made_from(folder: Path) -> None:
     whole, short = whole_and_short(folder, "reward-0", "reward-1")
     members = [[RewardModel(roles, f"reward-{i}", 0.1, 2.0 + i, {}) for i in range(2)] for roles in (whole, short)]

@@ -54,6 +54,13 @@ def reward(prompts, responses):
 """
 
 
+def ways(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options by what they change of the state of a run."""
+    (file := folder / "noisy.py").write_text(NOISY)
+    noisy = {"functions": (f"{file}:reward",)}
+    return {"adapter": noisy, "trunk": {"value": "trunk", **noisy}, "rloo": {"advantage": "rloo", **noisy}}
+
+
 def lines(run: Path) -> list[dict[str, Any]]:
     """What a run logged, timings aside."""
     return [
@@ -67,19 +74,18 @@ def weights(run: Path) -> bytes:
     return (run / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("value", ["adapter", "trunk"])
+@pytest.mark.parametrize("how", ["adapter", "trunk", "rloo"])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     store: Store,
     study: Study,
     prepared: dict[str, Any],
     llama_folder: Path,
     tmp_path: Path,
-    value: str,
+    how: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped in the middle of an iteration, after it was logged and before its checkpoint; then prompts are imported."""
-    (tmp_path / "noisy.py").write_text(NOISY)
-    prepared |= {"value": value, "functions": (f"{tmp_path / 'noisy.py'}:reward",)}
+    prepared |= ways(tmp_path)[how]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     ppo(Ppo(**prepared, out=whole), store, load_base(str(llama_folder), "none"))
     state_dict = PpoTrainer.state_dict
@@ -230,7 +236,7 @@ def options(prepared: dict[str, Any], out: Path) -> list[str]:
     for name, value in {**prepared, "out": out}.items():
         if name not in ("db", "model"):
             flag = f"--{name.replace('_', '-')}"
-            words += [flag] if value is True else [flag, str(value)]
+            words += [flag] if value is True else [flag, *map(str, value if isinstance(value, tuple) else (value,))]
     return words
 
 
@@ -250,9 +256,11 @@ def wait_for(process: subprocess.Popen[bytes], run: Path, after: float) -> None:
 
 @pytest.mark.resume
 @pytest.mark.usefixtures("own_cache")
-@pytest.mark.parametrize("quantize", ["none", "int8"])
+@pytest.mark.parametrize(
+    ("quantize", "how"), [("none", "adapter"), ("int8", "adapter"), ("none", "trunk"), ("int8", "rloo")]
+)
 def test_killed_at_random_points(
-    store: Store, study: Study, llama_folder: Path, tmp_path: Path, quantize: Quantization
+    store: Store, study: Study, llama_folder: Path, tmp_path: Path, quantize: Quantization, how: str
 ) -> None:
     """SIGKILL ten times in one run, each time somewhere in the next one and a half iterations."""
     add_prompts(store, study, 8)
@@ -261,6 +269,7 @@ def test_killed_at_random_points(
     judge = save_adapter(llama_folder, tmp_path / "reward", quantize, seed=2, head=True)
     prepared = {
         **OPTIONS,
+        **ways(tmp_path)[how],
         "iterations": 12,
         "db": store.path,
         "model": str(llama_folder),
