@@ -16,6 +16,7 @@ import tyro
 
 from preferences.cli import guarded
 from scripts.random_model import write_random
+from trainer.budget import sampling_budget
 from trainer.embedded import EMBEDDED
 from trainer.fitting import GIB, Found, Setup, Stand, fit, size_of, steps_of
 from trainer.models import Quantization, default_device, load_base
@@ -132,7 +133,9 @@ def decoded(step: Decode, answers: int) -> int:
     """All tokens of so many answers, where the planner's step has but the first and the last; how many they are."""
     prompts = [example.prompt for example in step.stand.examples(answers)]
     sampling = Sampling(max_new_tokens=step.stand.shape.response)
-    samples = generate(step.roles, step.role, prompts, [[i] for i in range(answers)], sampling, ENDLESS)
+    samples = generate(
+        step.roles, step.role, prompts, [[i] for i in range(answers)], sampling, sampling_budget(ENDLESS)
+    )
     return sum(len(sample.ids) for sample in samples)
 
 

@@ -183,6 +183,19 @@ def shared_batches(examples: Sequence[Example], budget: int, share: bool) -> lis
     return [[i for row in rows for i in groups[row]] for rows in micro_batches(widths(examples, share), budget)]
 
 
+def first_batch(examples: Sequence[Example], budget: int) -> list[int]:
+    """The answers to the first prompts, whatever their lengths, as many as padded rows of `budget` tokens take; at least
+    those to one."""
+    rows: list[int] = []
+    width = 0
+    for group in same_prompt(examples):
+        width = max(width, *(len(examples[i]) for i in group))
+        if rows and width * (len(rows) + len(group)) > budget:
+            break
+        rows += group
+    return rows
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Consecutive runs of at most `size` items."""
     for start in range(0, len(items), size):

@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -11,15 +12,16 @@ from trainer.world import ALONE, World
 
 PASSES, SAMPLED = 4096, 6144  # tokens: small enough for a CPU's memory, large enough to keep it busy
 LIGHTER = 4  # times: a pass that keeps nothing for a backward pass has room for so many more tokens
+T = TypeVar("T")
 CPU_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 class Budget:
-    """How many tokens a pass with gradients may have; one without, `LIGHTER` times as many. `halvings`: how often memory ran
+    """How many tokens a pass with gradients may have; one without, `lighter` times as many. `halvings`: how often memory ran
     out. `world`: the processes that share the rows, each within a budget of its own."""
 
-    def __init__(self, tokens: int, share: bool, world: World = ALONE) -> None:
-        self.tokens, self.share, self.world, self.halvings = tokens, share, world, 0
+    def __init__(self, tokens: int, share: bool, world: World = ALONE, lighter: int = LIGHTER) -> None:
+        self.tokens, self.share, self.world, self.lighter, self.halvings = tokens, share, world, lighter, 0
 
     def each(
         self, examples: Sequence[Example], roles: int, work: Callable[[list[int]], None], *, gradients: bool
@@ -52,7 +54,7 @@ class Budget:
         self, examples: Sequence[Example], rows: Sequence[int], roles: int, *, gradients: bool
     ) -> list[list[int]]:
         """Those rows in micro-batches."""
-        tokens = self.tokens if gradients else LIGHTER * self.tokens
+        tokens = self.tokens if gradients else self.lighter * self.tokens
         found = shared_batches([examples[i] for i in rows], tokens // roles, self.share)
         return [[rows[i] for i in part] for part in found]
 
@@ -70,6 +72,22 @@ class Budget:
             first = [failed[: len(failed) // 2], failed[len(failed) // 2 :]]
         others = [i for rows in list(waiting)[1:] for i in rows]
         return first + self.batches(examples, others, roles, gradients=gradients)
+
+
+def sampling_budget(tokens: int, world: World = ALONE) -> Budget:
+    """Of prompt and answer tokens that are sampled at once: of all of them keys and values are kept, so none is lighter."""
+    return Budget(tokens, share=False, world=world, lighter=1)
+
+
+def where_it_fits(work: Callable[[], T], world: World) -> T | None:
+    """What `work` returns, or None, in all processes, if one of them runs out of memory; all of them ask at once."""
+    found: T | None = None
+    try:
+        found = work()
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error) or world.sharded:
+            raise
+    return found if all(world.each(found is not None)) else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 from preferences.errors import RankloopError
 from preferences.records import Message, Prompt
 from trainer.batches import Example, pad
+from trainer.budget import Budget
 from trainer.models import Base
 from trainer.ppo_math import kl_k3, masked_mean
 from trainer.roles import Roles
@@ -37,14 +38,14 @@ class Answers:
 
 
 def drawn_answers(
-    roles: Roles, role: str, prompts: Sequence[Prompt], key: tuple[int, ...], sampling: Sampling, token_budget: int,
+    roles: Roles, role: str, prompts: Sequence[Prompt], key: tuple[int, ...], sampling: Sampling, budget: Budget,
     head: str | None = None,
 ) -> Answers:  # fmt: skip
     """An answer a prompt from a role; `key` and its number decide the random numbers of each. `head`: see `generate`."""
     base = roles.base
     ids = [base.prompt_ids(prompt.messages) for prompt in prompts]
     keys = [(*key, i) for i in range(len(ids))]
-    drawn = generate(roles, role, ids, keys, sampling, token_budget, head=head)
+    drawn = generate(roles, role, ids, keys, sampling, budget, head=head)
     old, mask = pad([sample.logprobs for sample in drawn], 0.0, base.device)
     values, _ = pad([sample.values for sample in drawn], 0.0, base.device)
     return Answers(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainer.batches import Batch, Example, common_prefix
-from trainer.budget import Budget
+from trainer.budget import Budget, where_it_fits
 from trainer.experience import Answers, Rollout
 from trainer.logprobs import token_logprobs
 from trainer.roles import Roles
@@ -55,12 +55,15 @@ class Judges:
         return Rollout(answers, reference, scores, spread).with_values(values if self.value else answers.values)
 
     def without_prefix(self, examples: list[Example], blocks: list[str]) -> tuple[list[Example], Prefix | None]:
-        """The examples without the tokens that all their prompts begin with, and these read once, if that pays."""
+        """The examples without the tokens that all their prompts begin with, and these read once, if that pays and if there
+        is memory for it."""
         length = common_prefix([example.prompt for example in examples]) if self.roles.shares else 0
         if not length:
             return examples, None
         with self.roles.routed(*blocks):
-            prefix = self.roles.read_prefix(examples[0].prompt[:length])
+            prefix = where_it_fits(lambda: self.roles.read_prefix(examples[0].prompt[:length]), self.roles.world)
+        if prefix is None:
+            return examples, None
         return [Example(example.prompt[length:], example.response) for example in examples], prefix
 
     @torch.no_grad()
@@ -69,11 +72,12 @@ class Judges:
         like those of training."""
         shape = len(examples), max(len(example.response) for example in examples)
         logprobs, values = (torch.zeros(shape, device=self.roles.base.device) for _ in range(2))
+        examples, prefix = self.without_prefix(examples, [role])
 
         def work(rows: list[int]) -> None:
             batch = self.roles.collate([examples[i] for i in rows])
             with self.roles.routed(role):
-                states = self.roles.response_states(batch)
+                states = self.roles.response_states(batch, prefix)
             r = batch.response_ids.shape[1]
             logprobs[rows, :r], _ = self.logprobs(states, batch)
             if head:

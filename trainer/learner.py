@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.batches import Example, chunks, filled, same_prompt
-from trainer.budget import Budget
+from trainer.budget import Budget, where_it_fits
 from trainer.experience import Rollout, Targets
 from trainer.judges import Judges
 from trainer.optimizers import OptimizerName, optimizer_of
@@ -113,13 +114,42 @@ class Learner:
         return found
 
     def gradients(self, rollout: Rollout, targets: Targets, minibatch: list[int]) -> Report:
-        """Add up the minibatch's gradients, micro-batch by micro-batch, each token of the minibatch counting the same."""
-        examples = [rollout.answers.examples[i] for i in minibatch]
-        inputs, shared = self.inputs(examples)
+        """Add up the minibatch's gradients, micro-batch by micro-batch, each token of the minibatch counting the same.
+
+        If there is no memory to send them through what all prompts begin with, every row reads that itself.
+        """
+        inputs = self.inputs([rollout.answers.examples[i] for i in minibatch])
+        rest, shared = self.shared(inputs)
+        sums, largest, read = self.passes(rollout, targets, minibatch, rest, shared)
+        if shared:
+            through = where_it_fits(partial(shared.gradients, self.parameters), self.roles.world)
+            if through is None:
+                shared = None
+                self.optimizer.zero_grad(set_to_none=True)
+                sums, largest, read = self.passes(rollout, targets, minibatch, inputs, None)
+            else:
+                self.add(through)
+        self.roles.world.add_gradients(self.parameters)
         tokens = rollout.answers.mask[minibatch].sum()
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad /= tokens
+        means = {name: float(total / tokens.to(total.device)) for name, total in self.roles.world.summed(sums).items()}
+        return {**means, **self.extremes(means, largest, read)}
+
+    def passes(
+        self,
+        rollout: Rollout,
+        targets: Targets,
+        minibatch: list[int],
+        inputs: list[Example],
+        shared: SharedPrefix | None,
+    ) -> tuple[dict[str, Tensor], list[Tensor], list[tuple[int, int]]]:
+        """Add up the gradients of this process's micro-batches. Sums over their tokens of what there is to report;
+        of each, the largest ratio, and the tokens that it read without and with padding."""
         sums: dict[str, Tensor] = {}
         largest: list[Tensor] = []
-        read: list[tuple[int, int]] = []  # of each micro-batch, tokens without and with padding
+        read: list[tuple[int, int]] = []
         leaves = shared.leaves if shared else []
 
         def work(part: list[int]) -> None:
@@ -139,14 +169,7 @@ class Learner:
 
         with self.roles.checkpointed(self.rule.checkpointing), company(self.roles, gradients=True):
             self.budget.each(inputs, len(self.blocks), work, gradients=True)
-        if shared:
-            self.add(shared.gradients(self.parameters))
-        self.roles.world.add_gradients(self.parameters)
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad /= tokens
-        means = {name: float(total / tokens.to(total.device)) for name, total in self.roles.world.summed(sums).items()}
-        return {**means, **self.extremes(means, largest, read)}
+        return sums, largest, read
 
     def extremes(self, means: Report, largest: list[Tensor], read: list[tuple[int, int]]) -> Report:
         """Of all processes: the largest ratio, the ratios' variance, and the part of what was read that was padding."""
@@ -167,12 +190,14 @@ class Learner:
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
-    def inputs(self, examples: list[Example]) -> tuple[list[Example], SharedPrefix | None]:
-        """What the base reads: no answer's last token, which predicts nothing, and what all prompts begin with only once."""
-        if self.trunk:
-            return examples, None
-        if min(len(example.response) for example in examples) > 1:
-            examples = [Example(example.prompt, example.response[:-1]) for example in examples]
+    def inputs(self, examples: list[Example]) -> list[Example]:
+        """What the base reads: no answer's last token, which predicts nothing."""
+        if self.trunk or min(len(example.response) for example in examples) == 1:
+            return examples
+        return [Example(example.prompt, example.response[:-1]) for example in examples]
+
+    def shared(self, examples: list[Example]) -> tuple[list[Example], SharedPrefix | None]:
+        """The examples without what all their prompts begin with, and this, which is read once, if that can be done."""
         if self.rule.checkpointing or self.rule.top_layers:  # with these a model keeps no keys, or none with gradients
             return examples, None
         rest, prefix = self.judges.without_prefix(examples, self.blocks)

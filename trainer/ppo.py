@@ -16,6 +16,7 @@ from trainer.optimizers import OptimizerName
 from trainer.policies import sampling_policies
 from trainer.ppo_trainer import PpoTrainer
 from trainer.runs import Run, check_free, run_in
+from trainer.screen import check_tracker
 from trainer.stage import Stage, check_name, open_study, register
 from trainer.world import ALONE, World
 
@@ -230,9 +231,10 @@ def ppo(config: Ppo, store: Store, base: Base, world: World = ALONE) -> dict[str
 
 
 def read(config: Ppo, store: Store, base: Base, run: Run) -> Material:
-    """The material of a run. Raises RankloopError if there are no prompts, or if folder or names are taken."""
+    """The material of a run. Raises RankloopError if there are no prompts or no tracker, or if folder or names are taken."""
     if config.resume:
         config = resumed(config, "ppo")
+    check_tracker(config.tracker)
     wanted = run.config().get("study", config.study) if config.resume else config.study
     study, name = open_study(store, wanted), config.name or run.folder.name
     if not config.resume:

@@ -17,7 +17,7 @@ from preferences.errors import RankloopError
 from preferences.intervals import Array, Statistic, divided, statistic, undefined
 from preferences.records import Policy, Prompt, Study
 from preferences.store import Store
-from trainer.budget import Budget
+from trainer.budget import Budget, sampling_budget
 from trainer.experience import Answers, drawn_answers
 from trainer.frontier import Checkpoint, choice, frontier
 from trainer.judges import Judges
@@ -93,7 +93,8 @@ class Material:
         """An answer to each prompt, judged as in training, but for the penalty of answers that do not end."""
         options = self.options
         sampling = Sampling(options.temperature, 1.0, options.max_new_tokens)
-        answers = drawn_answers(self.roles, kept.role, prompts, (options.seed, KEY), sampling, self.token_budget)
+        at_once = sampling_budget(self.token_budget)
+        answers = drawn_answers(self.roles, kept.role, prompts, (options.seed, KEY), sampling, at_once)
         judges = Judges(self.roles, self.start, None, self.reward, options.temperature)
         budget = Budget(self.token_budget, self.roles.together)
         rollout = judges.judge(answers, budget)

@@ -13,7 +13,8 @@ import torch
 from preferences.records import Policy, Prompt
 from preferences.run_files import CHECKPOINTS
 from trainer import generators
-from trainer.budget import Budget
+from trainer.batches import first_batch
+from trainer.budget import Budget, sampling_budget
 from trainer.checkpoints import BadCheckpoint, Checkpoints, State
 from trainer.experience import Answers, Rollout, Targets, check_first, drawn_answers, tolerance
 from trainer.far_rollout import FarRollouts, engine_report, weighed
@@ -58,7 +59,7 @@ class PpoTrainer:
         self.config, self.run, self.world, self.done = config, run, world, 0
         generators.seed(config.seed)
         budgets = ppo_budgets(config, base)
-        self.sampled_at_once = budgets.sampled
+        self.at_once = sampling_budget(budgets.sampled, world)
         self.functions = [RewardFunction.load(name) for name in config.functions]
         self.roles = roles = Roles(base, world)
         begun = load_policy(roles, start)
@@ -150,7 +151,7 @@ class PpoTrainer:
         clock.append(time.perf_counter())
         metrics = {**describe(rollout, targets, self.kl.beta), **parts, **updates, **self.course()}
         metrics |= cost(clock, answers.examples, updates["epochs"], self.roles.base.device)
-        metrics["val/halved_budgets"] = float(self.budget.halvings)
+        metrics["val/halved_budgets"] = float(self.budget.halvings + self.at_once.halvings)
         metrics |= engine_report(answers) if answers.weights is not None else {}
         self.kl.update(metrics["objective/kl"], len(answers.examples))  # 5. the penalty's weight, and linear decay
         self.schedule.step()
@@ -169,18 +170,18 @@ class PpoTrainer:
         """An answer a prompt from the policy, or another role; `key` and its number decide the random numbers of each."""
         sampling = Sampling(self.config.temperature, 1.0, self.config.max_new_tokens)
         head = self.trunk_head if role == "policy" else None
-        return drawn_answers(self.roles, role, prompts, key, sampling, self.sampled_at_once, head=head)
+        return drawn_answers(self.roles, role, prompts, key, sampling, self.at_once, head=head)
 
     def exact(self, answers: Answers) -> Answers:
         """The answers with log-probabilities that the training pass reproduces.
 
-        A few rows of the first rollout show whether those of the generation are; if not, a pass like that of training
-        finds them, from then on.
+        One pass over rows of the first rollout, of all lengths, shows whether those of the generation are; if not, a pass
+        like that of training finds them, from then on.
         """
         if self.done == 0 and not self.recompute:
-            rows = slice(0, max(1, self.config.samples))
+            rows = first_batch(answers.examples, self.budget.tokens)
             mask = answers.mask[rows]
-            again, _ = self.judges.replay("policy", None, answers.examples[rows], self.budget)
+            again, _ = self.judges.replay("policy", None, [answers.examples[i] for i in rows], self.budget)
             width = again.shape[1]
             off = masked_mean(
                 ((again - answers.old[rows, :width]) * mask[:, :width]).exp().sub(1).abs(), mask[:, :width]
@@ -274,7 +275,8 @@ class PpoTrainer:
             "budget": {
                 "tokens": self.budget.tokens,
                 "halvings": self.budget.halvings,
-                "sampled": self.sampled_at_once,
+                "sampled": self.at_once.tokens,
+                "sampled_halvings": self.at_once.halvings,
             },
             "generators": generators.state_dict(self.roles.base.device),
         }
@@ -303,7 +305,8 @@ class PpoTrainer:
         self.moments.load_state_dict(state["moments"])
         budget = state["budget"]
         self.budget.tokens, self.budget.halvings = budget["tokens"], budget["halvings"]
-        self.sampled_at_once = budget.get("sampled", self.sampled_at_once)
+        self.at_once.tokens = budget.get("sampled", self.at_once.tokens)
+        self.at_once.halvings = budget.get("sampled_halvings", 0)
         if "generators" in state:
             generators.load_state_dict(state["generators"], self.roles.base.device)
         else:  # written by an earlier version

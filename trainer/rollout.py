@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from preferences.errors import RankloopError
-from trainer.batches import micro_batches
+from trainer.batches import Example
+from trainer.budget import Budget
 from trainer.decoding import start
 from trainer.roles import Roles
 from trainer.sharding import company
@@ -80,62 +80,66 @@ def generate(
     prompts: Sequence[list[int]],
     keys: Sequence[Sequence[int]],
     sampling: Sampling,
-    token_budget: int,
+    budget: Budget,
     on_rows: Callable[[int], object] = lambda _: None,
     head: str | None = None,
 ) -> list[Sample]:
     """One answer a prompt (token ids), in the given order; `keys[i]` seeds row i, so its answer does not depend on its batch.
 
-    Equal prompts that follow each other share their first pass. Rows run in batches of at most `token_budget` prompt and
-    answer tokens; `on_rows` hears how many rows have just ended. `head`: whose head values the states (None: none). Several
-    processes share the prompts, and all get all answers.
+    Equal prompts that follow each other share their first pass. Rows run in batches of prompt and answer tokens within the
+    budget (`sampling_budget`), whose processes share the prompts and all get all answers; where memory runs out, those that
+    have not ended are begun again in smaller ones. `on_rows` hears how many rows have just ended. `head`: whose head values
+    the states (None: none).
     """
     samples: dict[int, Sample] = {}
-    runs = [list(run) for _, run in groupby(range(len(prompts)), key=prompts.__getitem__)]
-    own = [i for run in roles.world.own(runs) for i in run]
+    longest = [Example(prompt, [0] * sampling.max_new_tokens) for prompt in prompts]
+
+    def work(part: list[int]) -> None:
+        group = [i for i in part if i not in samples]  # the others had ended when memory ran out
+        if not group:
+            return
+
+        def keep(row: int, sample: Sample) -> None:
+            samples[group[row]] = sample
+            on_rows(1)
+
+        streams = np.stack([uniform_stream(keys[i], sampling.max_new_tokens) for i in group])
+        uniforms = torch.from_numpy(streams).to(roles.base.device, torch.float32)
+        _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, keep, head)
+
     with company(roles, gradients=False), roles.routed(role), roles.folded():
-        for rows in micro_batches([len(prompts[i]) + sampling.max_new_tokens for i in own], token_budget):
-            group = [own[row] for row in rows]
-            streams = np.stack([uniform_stream(keys[i], sampling.max_new_tokens) for i in group])
-            uniforms = torch.from_numpy(streams).to(roles.base.device, torch.float32)
-            drawn = _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, on_rows, head)
-            samples.update(zip(group, drawn, strict=True))
-    return roles.world.joined(samples)
+        budget.each(longest, 1, work, gradients=False)
+    return budget.world.joined(samples)
 
 
 def _generate_batch(
-    roles: Roles, prompts: list[list[int]], uniforms: Tensor, sampling: Sampling, on_rows: Callable[[int], object],
+    roles: Roles, prompts: list[list[int]], uniforms: Tensor, sampling: Sampling, keep: Callable[[int, Sample], None],
     head: str | None,
-) -> list[Sample]:  # fmt: skip
+) -> None:  # fmt: skip
+    """`keep` gets the number and the answer of each row as it ends."""
     device, stop = roles.base.device, torch.tensor(roles.base.stop_ids, device=roles.base.device)
     steps, tokens = start(roles.base, prompts), None
     ids = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
     logprobs, values = (torch.zeros(uniforms.shape, device=device) for _ in range(2))
-    lengths = torch.full((len(prompts),), sampling.max_new_tokens, device=device)
+    kept = {"ids": ids, "logprobs": logprobs, "values": values}
     rows = torch.arange(len(prompts), device=device)  # which answer each row of the batch belongs to
     alive = torch.ones_like(rows, dtype=torch.bool)
     for t in range(sampling.max_new_tokens):
         states = steps.states(tokens)
-        tokens, ids_logprobs = draw(roles.logits(states), uniforms[rows, t], sampling)
+        tokens, drawn = draw(roles.logits(states), uniforms[rows, t], sampling)
         if head:
             values[rows, t] = roles.heads[head](states.float()).squeeze(-1)
-        ids[rows, t], logprobs[rows, t] = tokens, ids_logprobs
-        ended = alive & torch.isin(tokens, stop)
-        lengths[rows[ended]] = t + 1
-        alive &= ~ended
-        if ended.any():
-            on_rows(int(ended.sum()))
+        ids[rows, t], logprobs[rows, t] = tokens, drawn
+        stopped = torch.isin(tokens, stop)
+        ended = alive & stopped if t + 1 < sampling.max_new_tokens else alive
+        if not ended.any():
+            continue
+        for row, finished in zip(rows[ended].tolist(), stopped[ended].tolist(), strict=True):
+            keep(row, Sample(finished=finished, **{name: x[row, : t + 1].tolist() for name, x in kept.items()}))
+        alive = alive & ~ended
         if not alive.any():
-            break
+            return
         if (~alive).float().mean() >= COMPACT_AT:
-            kept = alive.nonzero().squeeze(1)
-            steps.keep(kept)
-            rows, tokens, alive = rows[kept], tokens[kept], alive[kept]
-    on_rows(int(alive.sum()))
-    finished = torch.isin(ids[torch.arange(len(ids), device=device), lengths - 1], stop)
-    return [
-        Sample(row[:length], end, row_logprobs[:length], row_values[:length])
-        for row, length, end, row_logprobs, row_values in zip(
-            ids.tolist(), lengths.tolist(), finished.tolist(), logprobs.tolist(), values.tolist(), strict=True
-        )
-    ]
+            left = alive.nonzero().squeeze(1)
+            steps.keep(left)
+            rows, tokens, alive = rows[left], tokens[left], alive[left]

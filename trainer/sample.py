@@ -11,7 +11,7 @@ from preferences.jobs import Job
 from preferences.records import Policy, Prompt, Response, Study
 from preferences.store import Store
 from trainer.batches import chunks
-from trainer.budget import SAMPLED
+from trainer.budget import SAMPLED, sampling_budget
 from trainer.endpoint import Endpoint
 from trainer.models import Base
 from trainer.policies import policies_or
@@ -105,7 +105,7 @@ def sampler_of(config: SampleStage, roles: Roles | None, k: int) -> Sampler:
     if config.endpoint:
         return FarSampler(Endpoint(config.endpoint, config.concurrency), config.endpoint_model)
     assert roles is not None, "Without a server the base is needed."
-    return LocalSampler(roles, fitted(config, roles.base, k).at_once)
+    return LocalSampler(roles, sampling_budget(fitted(config, roles.base, k).at_once, roles.world))
 
 
 def fitted(config: S, base: Base, k: int) -> S:

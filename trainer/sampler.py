@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from preferences.records import Policy, Prompt, Response, content_id
+from trainer.budget import Budget
 from trainer.endpoint import Answer, Endpoint
 from trainer.policies import load_policy, plain_policy
 from trainer.roles import Roles
@@ -43,10 +44,10 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalSampler:
-    """The base in this process. `at_once`: prompt and answer tokens sampled at once."""
+    """The base in this process. `budget`: of prompt and answer tokens sampled at once."""
 
     roles: Roles
-    at_once: int
+    budget: Budget
 
     def plain(self) -> Policy:
         """The base."""
@@ -63,7 +64,7 @@ class LocalSampler:
             role = load_policy(self.roles, policy)
             prompts = [base.prompt_ids(slots[i].prompt.messages) for i in mine]
             keys = [(seed, int(slots[i].prompt.id, 16), slots[i].index) for i in mine]
-            samples = generate(self.roles, role, prompts, keys, sampling, self.at_once, on_rows)
+            samples = generate(self.roles, role, prompts, keys, sampling, self.budget, on_rows)
             for i, result in zip(mine, samples, strict=True):
                 drawn[i] = Drawn(
                     Response.make(

@@ -1,7 +1,7 @@
 """Scores: a scalar head on the reward adapter's states, normalised so that the policy's own answers have mean 0, std 1."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from preferences.records import Prompt, Response
 from trainer.adapters import WrongAdapter
-from trainer.batches import Example, shared_batches
+from trainer.batches import Example
+from trainer.budget import Budget
 from trainer.models import Base
 from trainer.roles import HEAD, Roles
 from trainer.sharding import company
@@ -54,10 +55,13 @@ class Scorer(ABC):
     ) -> tuple[list[float], list[float]]:
         """Scores and spreads in the given order; one forward pass of the base a micro-batch, however many blocks it has."""
         scores, spreads = torch.zeros(2, len(examples))
-        for rows, states, lengths in self.passes(examples, token_budget):
+
+        def work(rows: list[int], states: Sequence[Tensor], lengths: Tensor) -> None:
             found = self.judge(states, lengths)
             scores[rows], spreads[rows] = (x.float().to(scores.device) for x in found)
             on_rows(len(rows))
+
+        self.passes(examples, token_budget, work)
         self.roles.world.add(scores, spreads)
         return scores.tolist(), spreads.tolist()
 
@@ -65,23 +69,32 @@ class Scorer(ABC):
     def each_all(self, examples: Sequence[Example], token_budget: int) -> list[list[float]]:
         """A list of normalised scores a member, in the given order."""
         scores = torch.zeros(len(self.blocks), len(examples))
-        for rows, states, lengths in self.passes(examples, token_budget):
+
+        def work(rows: list[int], states: Sequence[Tensor], lengths: Tensor) -> None:
             scores[:, rows] = self.each(states, lengths).float().to(scores.device)
+
+        self.passes(examples, token_budget, work)
         self.roles.world.add(scores)
         return scores.tolist()
 
     def passes(
-        self, examples: Sequence[Example], token_budget: int
-    ) -> Iterator[tuple[list[int], Sequence[Tensor], Tensor]]:
-        """The rows of each micro-batch of this process, each block's response states of them, and the lengths of their
-        answers."""
+        self,
+        examples: Sequence[Example],
+        token_budget: int,
+        work: Callable[[list[int], Sequence[Tensor], Tensor], None],
+    ) -> None:
+        """`work` on the rows of each micro-batch of this process, each block's response states of them, and the lengths of
+        their answers; where memory runs out, on smaller ones."""
         count = len(self.blocks)
+
+        def run(rows: list[int]) -> None:
+            batch = self.roles.collate([examples[i] for i in rows])
+            with self.roles.routed(*self.blocks):
+                states = self.roles.response_states(batch.repeat(count)).chunk(count)
+            work(rows, states, batch.lengths)
+
         with company(self.roles, gradients=False):
-            for rows in self.roles.world.own(shared_batches(examples, token_budget // count, self.roles.together)):
-                batch = self.roles.collate([examples[i] for i in rows])
-                with self.roles.routed(*self.blocks):
-                    states = self.roles.response_states(batch.repeat(count)).chunk(count)
-                yield rows, states, batch.lengths
+            scoring_budget(self.roles, token_budget).each(examples, count, run, gradients=False)
 
     def score_responses(
         self, responses: Sequence[Response], prompts: Sequence[Prompt], token_budget: int
@@ -93,6 +106,11 @@ class Scorer(ABC):
         """Stored responses to those prompts as token ids."""
         ids = {prompt.id: self.roles.base.prompt_ids(prompt.messages) for prompt in prompts}
         return [response_example(self.roles.base, ids[r.prompt], r.text, r.finish_reason == "stop") for r in responses]
+
+
+def scoring_budget(roles: Roles, tokens: int) -> Budget:
+    """Of the tokens of a pass without gradients, all blocks together."""
+    return Budget(tokens, roles.together, roles.world, lighter=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +186,14 @@ def pooled_states(
 ) -> Tensor:  # fmt: skip
     """(answers, hidden) fp32: the pooled states of some answers under a role; `on_rows` hears how many are done."""
     states = torch.zeros(len(examples), roles.hidden_size, device=roles.base.device)
+
+    def work(rows: list[int]) -> None:
+        batch = roles.collate([examples[i] for i in rows])
+        states[rows] = pooled(roles.response_states(batch), batch.lengths, pooling)
+        on_rows(len(rows))
+
     with company(roles, gradients=False), roles.routed(role):
-        for rows in roles.world.own(shared_batches(examples, token_budget, roles.together)):
-            batch = roles.collate([examples[i] for i in rows])
-            states[rows] = pooled(roles.response_states(batch), batch.lengths, pooling)
-            on_rows(len(rows))
+        scoring_budget(roles, token_budget).each(examples, 1, work, gradients=False)
     roles.world.add(states)
     return states
 

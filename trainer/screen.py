@@ -4,12 +4,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
+from preferences.errors import RankloopError
 from preferences.run_files import SAMPLES
 from trainer.runs import Run
 
@@ -97,12 +101,18 @@ class Screen:
         return table
 
 
+def check_tracker(name: str) -> None:
+    """Raises RankloopError if there is no such tracker here: accelerate would then log nothing, and not say so."""
+    if name != "none" and LoggerType(name) not in get_available_trackers():
+        raise RankloopError(
+            f"--tracker {name} needs the package {name}, which is not installed here; `pip install {name}`, or leave it out."
+        )
+
+
 def start_tracker(run: Run, config: "Ppo") -> Any:
     """accelerate's tracker of the chosen kind, or None."""
     if config.tracker == "none":
         return None
-    from accelerate import Accelerator
-
     accelerator = Accelerator(log_with=config.tracker, project_dir=str(run.folder))
     accelerator.init_trackers("rankloop", config={k: str(v) for k, v in run.config()["config"].items()})
     return accelerator

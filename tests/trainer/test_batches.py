@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.batches import Example, chunks, collate, collate_pairs, micro_batches, pad, shared_batches
+from trainer.batches import Example, chunks, collate, collate_pairs, first_batch, micro_batches, pad, shared_batches
 
 CPU = torch.device("cpu")
 PAD, START = 0, 1
@@ -119,3 +119,9 @@ def test_micro_batches(lengths: list[int], budget: int) -> None:
 @pytest.mark.parametrize(("size", "expected"), [(2, ["ab", "cd", "e"]), (9, ["abcde"]), (5, ["abcde"])])
 def test_chunks(size: int, expected: list[str]) -> None:
     assert list(chunks("abcde", size)) == expected
+
+
+def test_the_first_prompts_that_fit_one_batch() -> None:
+    examples = [Example([7] * n, [2] * m) for n, m in ((3, 2), (3, 4), (9, 1), (2, 2))]
+    found = {budget: first_batch(examples, budget) for budget in (1, 29, 30, 39, 40)}
+    assert found == {1: [0, 1], 29: [0, 1], 30: [0, 1, 2], 39: [0, 1, 2], 40: [0, 1, 2, 3]}

@@ -12,6 +12,7 @@ import torch
 from tests.tiny import save_tiny_llama
 from tests.trainer.make import is_one_sentence
 from trainer import embedded
+from trainer.budget import sampling_budget
 from trainer.embedded import EMBEDDED, GGUF, EmbeddedModelMissing, cache_folder, download, embedded_model, unpack
 from trainer.models import load_base
 from trainer.roles import Roles
@@ -146,6 +147,6 @@ def test_the_real_model_answers() -> None:
     assert base.tokenizer.decode(prompt) == (
         "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
     )
-    sample = generate(Roles(base), "base", [prompt], [(0,)], Sampling(1e-4, 1.0, 32), 100)[0]
+    sample = generate(Roles(base), "base", [prompt], [(0,)], Sampling(1e-4, 1.0, 32), sampling_budget(100))[0]
     assert "Paris" in base.text(sample.ids)
     assert sample.finished

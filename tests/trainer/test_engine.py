@@ -14,6 +14,7 @@ from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
 from tests.trainer.fill import add_policy, add_prompts, metrics, save_adapter
+from tests.trainer.make import EXAMPLES, close, routed_logits
 from trainer import batches
 from trainer.batches import Example, common_prefix, filled
 from trainer.live_bytes import LiveBytes
@@ -21,7 +22,9 @@ from trainer.metrics import cost
 from trainer.models import Base, Quantization, load_base
 from trainer.ppo import Ppo, ppo
 from trainer.ppo_trainer import PpoTrainer
+from trainer.roles import Roles
 from trainer.runs import Run
+from trainer.sharing import SharedPrefix
 
 Make = Callable[..., PpoTrainer]
 
@@ -70,6 +73,23 @@ def test_one_forward_of_the_base_judges_a_micro_batch(make: Make, store: Store, 
     trainer.judge(answers)
     assert counted == [blocks * len(rows) for rows in micro_batches]
     assert len(counted) > 1
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_one_forward_of_encoder_and_decoder_judges_a_micro_batch(make: Make, store: Store, samples: int) -> None:
+    """A row a prompt in the encoder, a row an answer in the decoder."""
+    trainer = make("t5", token_budget=60, temperature=10.0, samples=samples)
+    answers = trainer.sample(prompts(trainer, store))
+    micro_batches = trainer.budget.batches(answers.examples, range(6), 3, gradients=False)
+    model, counted = trainer.roles.base.model, {"encoder": [], "decoder": []}
+    for name, rows in counted.items():
+        getattr(model, name).register_forward_pre_hook(
+            lambda _, __, given, rows=rows: rows.append(len(given["input_ids"])), with_kwargs=True
+        )
+    trainer.judge(answers)
+    read = [3 * len({tuple(answers.examples[i].prompt) for i in rows}) for rows in micro_batches]
+    assert counted == {"encoder": read, "decoder": [3 * len(rows) for rows in micro_batches]}
+    assert len(micro_batches) > 1
 
 
 def test_four_answers_to_a_prompt_are_one_row(make: Make, store: Store) -> None:
@@ -204,6 +224,57 @@ def test_out_of_memory_in_the_middle_repeats_the_micro_batch(make: Make, store: 
     assert trainer.roles.route == ("base",)
 
 
+@pytest.mark.parametrize("where", ["judging", "reading", "gradients"])
+def test_without_memory_for_the_common_prefix_every_row_reads_it(
+    make: Make, store: Store, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The same numbers; no micro-batch becomes smaller for it."""
+    trainer = make()
+    monkeypatch.setattr(batches, "WORTH_A_PASS", 1)
+    answers, found, reads = trainer.sample(prompts(trainer, store)), [], []
+    read_prefix, gradients = Roles.read_prefix, SharedPrefix.gradients
+
+    def failing(plain: Callable[..., Any], fails: bool) -> Callable[..., Any]:
+        def method(*given: Any) -> Any:
+            reads.append(fails)
+            if fails:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return plain(*given)
+
+        return method
+
+    for fails in (False, True):
+        monkeypatch.setattr(Roles, "read_prefix", failing(read_prefix, fails and where == "judging"))
+        rollout, _ = trainer.judge(answers)
+        monkeypatch.setattr(Roles, "read_prefix", failing(read_prefix, fails and where == "reading"))
+        monkeypatch.setattr(SharedPrefix, "gradients", failing(gradients, fails and where == "gradients"))
+        trainer.learner.optimizer.zero_grad()
+        trainer.learner.gradients(rollout, trainer.targets(rollout), list(range(6)))
+        parameters = [p.grad.clone() for p in trainer.learner.parameters if p.grad is not None]
+        found.append((rollout.reference, rollout.answers.values, rollout.scores, *parameters))
+    assert sum(reads) == 1 and len(reads) > 4 and trainer.budget.halvings == 0
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()))
+
+
+def test_what_sampling_has_room_for_is_remembered(make: Make, store: Store) -> None:
+    """Over the iterations, in the metrics and in the checkpoint."""
+    trainer, failures = make(sample_budget=1000), iter([False, True])
+
+    def fail(*_: object) -> None:
+        if next(failures, False):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    trainer.roles.base.model.base_model.layers[0].register_forward_hook(fail)
+    assert trainer.step(prompts(trainer, store))["val/halved_budgets"] == 1
+    assert (trainer.at_once.tokens, trainer.at_once.halvings, trainer.budget.halvings) == (500, 1, 0)
+    trainer.checkpoints.save(1, trainer.state_dict())
+    other = make(sample_budget=1000)
+    other.checkpoints = trainer.checkpoints
+    other.resume()
+    assert (other.at_once.tokens, other.at_once.halvings) == (500, 1)
+
+
 def test_only_the_top_layers_are_trained(make: Make, store: Store) -> None:
     trainer = make(top_layers=1)
     before = {name: x.clone() for name, x in trainer.roles.base.model.state_dict().items()}
@@ -235,6 +306,28 @@ def test_what_enters_the_trained_layers_is_computed_once(make: Make, store: Stor
         for one, other in zip(gradients, found[2][0], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
     assert len(layers) == len(trainer.roles.base.model.base_model.layers) == 2
+
+
+@pytest.mark.parametrize("layer", [0, 1], ids=["entering", "above"])
+def test_an_exception_in_a_pass_through_kept_states_leaves_the_model_whole(make: Make, layer: int) -> None:
+    trainer = make(top_layers=1, epochs=2)
+    roles, trunk = trainer.roles, trainer.learner.trunk
+    assert trunk is not None
+    batch = roles.collate(EXAMPLES)
+    expected = routed_logits(roles, batch, "policy")
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    hook = roles.stack()[layer].register_forward_hook(fail)
+    with pytest.raises(MemoryError), roles.routed("policy"):
+        trunk.response_states(batch, ["policy"], EXAMPLES, range(6))
+    hook.remove()
+    assert len(roles.stack()) == 2 and not any(layer._forward_pre_hooks for layer in roles.stack())
+    assert routed_logits(roles, batch, "policy").equal(expected) and roles.route == ("base",)
+    with torch.no_grad(), roles.routed("policy"):
+        states = trunk.response_states(batch, ["policy"], EXAMPLES, range(6))
+    assert close(roles.logits(states), expected)
 
 
 def test_a_new_rollout_forgets_what_was_kept(make: Make, store: Store) -> None:
@@ -296,6 +389,27 @@ def test_inexact_log_probabilities_are_computed_again(
     again, _ = trainer.judges.replay("policy", None, answers.examples, trainer.budget)
     assert answers.old.equal(again)
     assert trainer.step(some)["val/ratio_off"] < 1e-4
+
+
+def test_the_trial_reads_a_whole_batch_of_all_lengths(
+    make: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the first answers happen to be exact."""
+    trainer = make(token_budget=4000, temperature=3.0)
+    from trainer import experience
+
+    generate = experience.generate
+
+    def blurred(*args: Any, **more: Any) -> Any:
+        first, *others = generate(*args, **more)
+        return [first, *(replace(s, logprobs=[x + 0.05 for x in s.logprobs]) for s in others)]
+
+    monkeypatch.setattr(experience, "generate", blurred)
+    some = prompts(trainer, store)
+    assert len({len(trainer.roles.base.prompt_ids(prompt.messages)) for prompt in some}) > 1
+    counted = passes(trainer)
+    trainer.sample(some)
+    assert trainer.recompute and counted[-2:] == [6, 6], "the trial, and then all rows again"
 
 
 def test_exact_ones_are_kept(make: Make, store: Store) -> None:
@@ -363,6 +477,16 @@ def test_scores_are_normalised_by_what_was_seen(make: Make, store: Store) -> Non
     returns = trainer.targets(shifted).returns[:, 0]
     expected = (rollout.scores - rollout.scores.mean()) / rollout.scores.std(correction=0)
     torch.testing.assert_close(returns, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_scores_are_kept_within_the_clip(make: Make, store: Store) -> None:
+    """The penalty for answers that do not end comes off afterwards."""
+    trainer = make(score_clip=2.0, beta=0.0, missing_eos_penalty=0.5, lam=1.0)
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    scores, finished = torch.tensor([-9.0, -2.0, -1.0, 1.5, 2.5, 9.0]), [True, False] * 3
+    far = replace(rollout, scores=scores, answers=replace(rollout.answers, finished=finished))
+    expected = torch.tensor([-2.0, -2.5, -1.0, 1.0, 2.0, 1.5])
+    torch.testing.assert_close(trainer.targets(far).returns[:, 0], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_weights_of_tokens_are_put_on_their_whitened_advantages(make: Make, store: Store) -> None:

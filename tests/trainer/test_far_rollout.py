@@ -12,6 +12,7 @@ from preferences.records import Study
 from preferences.store import Store
 from tests.trainer.fill import add_prompts, metrics, state
 from tests.trainer.test_endpoint import Server
+from trainer.budget import sampling_budget
 from trainer.endpoint import Answer
 from trainer.experience import Answers
 from trainer.far_rollout import EngineOff, response_ids, weighed
@@ -53,7 +54,7 @@ class Engine:
         count = body.get("n", 1)
         sampling = Sampling(body["temperature"] * self.heat, body["top_p"], body["max_tokens"])
         keys = [(body["seed"], i) for i in range(count)]
-        drawn = generate(self.roles, body["model"], [body["prompt"]] * count, keys, sampling, 4096)
+        drawn = generate(self.roles, body["model"], [body["prompt"]] * count, keys, sampling, sampling_budget(4096))
         found = []
         for sample in drawn:
             said = {"token_ids": sample.ids, "logprobs": {"token_logprobs": sample.logprobs}} if self.speaks else {}

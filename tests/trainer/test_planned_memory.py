@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from tests.families import FAMILIES, VOCABULARY
 from trainer.batches import Example, pad
+from trainer.budget import sampling_budget
 from trainer.experience import Answers, Rollout, Targets
 from trainer.fake_base import CPU
 from trainer.fitting import Setup, rehearsing, size_of, steps_of
@@ -139,7 +140,9 @@ def measured(case: Case, folder: Path) -> dict[str, int]:
         live.restart()
         prompts = [one.prompt for one in stand.examples(case.units)]
         keys = [(i,) for i in range(case.units)]
-        drawn = generate(ppo.roles, "policy", prompts, keys, Sampling(1.0, 1.0, case.shape.response), 10**9)
+        drawn = generate(
+            ppo.roles, "policy", prompts, keys, Sampling(1.0, 1.0, case.shape.response), sampling_budget(10**9)
+        )
         assert {len(one.ids) for one in drawn} == {case.shape.response}
         peaks["sample"] = live.peak
     return {step: peak + weights for step, peak in peaks.items()}

@@ -5,6 +5,7 @@ import math
 import statistics
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from preferences.rounds import GateClosed
 from preferences.store import Store
 from tests.conftest import ROOT
 from tests.trainer.fill import add_policy, add_prompts, disturb, metrics, save_adapter, state
+from tests.trainer.make import is_one_sentence
+from trainer.budget import sampling_budget
 from trainer.experience import RatioOff, Rollout
 from trainer.metrics import describe
 from trainer.models import Base, Quantization, load_base
@@ -383,7 +386,7 @@ def test_plain_peft_loads_the_adapter_and_answers(
     roles.load("policy", config["out"] / "adapter")
     roles.load("sft", Path(str(start.adapter)))
     ours, before = (
-        generate(roles, role, [prompt], [(0,)], Sampling(1e-4, max_new_tokens=12), 1000)[0].ids
+        generate(roles, role, [prompt], [(0,)], Sampling(1e-4, max_new_tokens=12), sampling_budget(1000))[0].ids
         for role in ("policy", "sft")
     )
     assert drawn[0, len(prompt) :].tolist() == ours
@@ -505,6 +508,19 @@ def test_a_mistake_is_found_before_the_training(store: Store, config: dict[str, 
     (config["out"] / "config.json").write_text("{}")
     with pytest.raises(RunExists):
         ppo(Ppo(**config), store, base)
+
+
+@pytest.mark.parametrize("tracker", ["trackio", "wandb"])
+@pytest.mark.usefixtures("start")
+def test_a_tracker_that_is_not_installed_is_told_before_the_training(
+    store: Store, config: dict[str, Any], base: Base, tracker: str
+) -> None:
+    if find_spec(tracker):
+        pytest.skip(f"{tracker} is installed here")
+    with pytest.raises(RankloopError) as error:
+        ppo(Ppo(**config, tracker=tracker), store, base)
+    assert is_one_sentence(str(error.value)) and f"`pip install {tracker}`" in str(error.value)
+    assert not config["out"].exists()
 
 
 def test_every_wrong_option_is_named_at_once(config: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from preferences.records import Response, Study
 from preferences.store import Store
 from tests.trainer.fill import add_policy, add_prompts, annotator, rank, save_adapter
 from tests.trainer.test_main import call
+from trainer.budget import sampling_budget
 from trainer.metrics import distinct_runs
 from trainer.models import Base, load_base
 from trainer.ppo import Ppo, ppo
@@ -105,7 +106,7 @@ def test_what_the_report_says(trained: Path, store: Store, llama_folder: Path) -
     roles.load("again", trained / "snapshots" / "000003")
     prompts = store.prompts.all("heldout")
     ids = [roles.base.prompt_ids(prompt.messages) for prompt in prompts]
-    drawn = generate(roles, "again", ids, [(5, 3, i) for i in range(6)], Sampling(0.8, 1.0, 8), 4096)
+    drawn = generate(roles, "again", ids, [(5, 3, i) for i in range(6)], Sampling(0.8, 1.0, 8), sampling_budget(4096))
     assert points["ppo@3"]["length"]["value"] == pytest.approx(np.mean([len(sample.ids) for sample in drawn]))
     assert points["ppo@3"]["distinct"]["2"] == pytest.approx(distinct_runs([sample.ids for sample in drawn], 2))
     entropy = -sum(sum(sample.logprobs) for sample in drawn) / sum(len(sample.ids) for sample in drawn)

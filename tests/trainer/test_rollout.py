@@ -19,6 +19,7 @@ from tests.tiny import save, tiny_tokenizer
 from tests.trainer.make import is_one_sentence, with_adapters
 from trainer import rollout
 from trainer.batches import Example
+from trainer.budget import sampling_budget
 from trainer.decoding import DecoderSteps, EncoderDecoderSteps
 from trainer.lora import routed_forward
 from trainer.models import Base, load_base
@@ -28,6 +29,7 @@ from trainer.rollout import Sample, Sampling, draw, generate, nucleus, uniform_s
 PROMPTS = [[20 + i + 3 * j for j in range(1 + (5 * i) % 9)] for i in range(10)]
 KEYS = [(7, i) for i in range(10)]
 SAMPLING = Sampling(temperature=0.8, max_new_tokens=12)
+AMPLE = sampling_budget(10_000)  # all at once
 
 
 @pytest.fixture(params=["llama", "t5"])
@@ -41,7 +43,7 @@ def policy(request: pytest.FixtureRequest, llama_folder: Path, t5_folder: Path) 
 
 def rolled(roles: Roles, budget: int = 10_000, sampling: Sampling = SAMPLING) -> list[Sample]:
     """Answers to all prompts."""
-    return generate(roles, "policy", PROMPTS, KEYS, sampling, budget)
+    return generate(roles, "policy", PROMPTS, KEYS, sampling, sampling_budget(budget))
 
 
 def assert_same(found: Sequence[Sample], expected: Sequence[Sample]) -> None:
@@ -65,16 +67,16 @@ def test_an_answer_does_not_depend_on_its_batch(policy: Roles) -> None:
     together = rolled(policy)
     assert_same(rolled(policy, budget=1), together)
     assert_same(rolled(policy, budget=50), together)
-    one = generate(policy, "policy", PROMPTS[3:4], KEYS[3:4], SAMPLING, 10_000)
+    one = generate(policy, "policy", PROMPTS[3:4], KEYS[3:4], SAMPLING, AMPLE)
     assert_same(one, together[3:4])
-    backwards = generate(policy, "policy", PROMPTS[::-1], KEYS[::-1], SAMPLING, 60)
+    backwards = generate(policy, "policy", PROMPTS[::-1], KEYS[::-1], SAMPLING, sampling_budget(60))
     assert_same(backwards[::-1], together)
 
 
 def test_other_keys_give_other_answers(policy: Roles) -> None:
-    other = generate(policy, "policy", PROMPTS, [(8, i) for i in range(10)], SAMPLING, 10_000)
+    other = generate(policy, "policy", PROMPTS, [(8, i) for i in range(10)], SAMPLING, AMPLE)
     assert [s.ids for s in other] != [s.ids for s in rolled(policy)]
-    same = generate(policy, "policy", [PROMPTS[0]] * 6, [(7, i) for i in range(6)], SAMPLING, 10_000)
+    same = generate(policy, "policy", [PROMPTS[0]] * 6, [(7, i) for i in range(6)], SAMPLING, AMPLE)
     assert len({tuple(s.ids) for s in same}) > 3
 
 
@@ -92,7 +94,7 @@ def test_logprobs_are_those_of_a_training_pass(policy: Roles, top_p: float) -> N
 def test_a_very_small_temperature_is_greedy_generation(policy: Roles, role: str) -> None:
     """transformers' own generation, one prompt at a time, so that it never pads."""
     model, stop = policy.base.model, list(policy.base.stop_ids)
-    found = generate(policy, role, PROMPTS, KEYS, Sampling(1e-6, 1.0, 12), 10_000)
+    found = generate(policy, role, PROMPTS, KEYS, Sampling(1e-6, 1.0, 12), AMPLE)
     for prompt, sample in zip(PROMPTS, found, strict=True):
         ids = torch.tensor([prompt])
         with policy.routed(role):
@@ -118,7 +120,7 @@ def test_learned_positions_are_counted_from_the_first_token(family: str, tmp_pat
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(POSITIONED[family])
     base = load_base(str(save(model, tiny_tokenizer(), tmp_path)), "none")
-    found = generate(Roles(base), "base", PROMPTS, KEYS, Sampling(1e-6, 1.0, 12), 10_000)
+    found = generate(Roles(base), "base", PROMPTS, KEYS, Sampling(1e-6, 1.0, 12), AMPLE)
     for prompt, sample in zip(PROMPTS, found, strict=True):
         ids = torch.tensor([prompt])
         out = base.model.generate(
@@ -163,8 +165,26 @@ def test_compaction_changes_nothing(policy: Roles, monkeypatch: pytest.MonkeyPat
 def test_progress_counts_every_row_once(policy: Roles) -> None:
     for budget in (10_000, 40):
         ended: list[int] = []
-        generate(policy, "policy", PROMPTS, KEYS, SAMPLING, budget, ended.append)
+        generate(policy, "policy", PROMPTS, KEYS, SAMPLING, sampling_budget(budget), ended.append)
         assert sum(ended) == 10
+
+
+def test_out_of_memory_in_the_middle_draws_the_same_answers(policy: Roles) -> None:
+    """What has ended is kept, what has not is begun again in smaller batches; every answer is counted once."""
+    expected, rows, ended = rolled(policy), [], []
+    budget = sampling_budget(10_000)
+
+    def fail(_: object, given: tuple[Tensor, ...], __: object) -> None:
+        rows.append(len(given[0]))
+        if len(rows) == 6:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    policy.base.model.get_output_embeddings().register_forward_hook(fail)
+    found = generate(policy, "policy", PROMPTS, KEYS, SAMPLING, budget, ended.append)
+    assert_same(found, expected)
+    assert (budget.halvings, budget.tokens) == (1, 5_000)
+    assert max(rows[6:]) <= 5 < rows[0] and ended == [1] * 10
+    assert policy.route == ("base",)
 
 
 def test_int8_ratios_are_near_1(llama_folder: Path) -> None:
@@ -196,9 +216,9 @@ def test_decoding_multiplies_by_no_adapter(policy: Roles, monkeypatch: pytest.Mo
 
 def test_the_route_is_put_back(base: Base) -> None:
     roles = with_adapters(base, "policy")
-    generate(roles, "policy", [[20]], [(0,)], Sampling(1.0, 1.0, 2), 100)
+    generate(roles, "policy", [[20]], [(0,)], Sampling(1.0, 1.0, 2), AMPLE)
     assert roles.route == ("base",)
-    assert generate(roles, "policy", [], [], SAMPLING, 100) == []
+    assert generate(roles, "policy", [], [], SAMPLING, AMPLE) == []
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

@@ -9,6 +9,7 @@ from preferences.errors import RankloopError
 from preferences.records import Response, Study
 from preferences.store import Store
 from tests.trainer.fill import add_policy, add_prompts, save_adapter
+from trainer.budget import sampling_budget
 from trainer.models import Base, load_base
 from trainer.roles import Roles, WrongAdapter
 from trainer.sample import SampleStage, queue, respond, sample
@@ -120,7 +121,8 @@ def test_more_answers_to_a_prompt_are_new_ones(store: Store, study: Study, confi
     known = {response.id for response in answers(store)}
     assert max(response.sample_index for response in answers(store)) > 3
     policies = store.studies.sampling_policies(study)
-    again = respond(options, store, LocalSampler(Roles(base), options.at_once), policies, prompts, 4, lambda _: None)
+    sampler = LocalSampler(Roles(base), sampling_budget(options.at_once))
+    again = respond(options, store, sampler, policies, prompts, 4, lambda _: None)
     for prompt, mine in zip(prompts, again, strict=True):
         before = [r.sample_index for r in store.responses.of_prompt(prompt.id) if r.id in known]
         assert min(response.sample_index for response in mine) > max(before)
@@ -134,7 +136,7 @@ def test_progress_counts_each_answer_once(store: Store, study: Study, config: di
     respond(
         options,
         store,
-        LocalSampler(Roles(base), options.at_once),
+        LocalSampler(Roles(base), sampling_budget(options.at_once)),
         store.studies.sampling_policies(study),
         prompts,
         4,

@@ -47,6 +47,18 @@ def test_scores_are_the_normalised_head_at_the_last_token(model: RewardModel, bu
     assert max(expected) - min(expected) > 0.1
 
 
+def test_out_of_memory_in_the_middle_scores_smaller_batches(model: RewardModel) -> None:
+    expected, failures, rows = model.score_all(EXAMPLES, 1000), iter([True]), []
+
+    def fail(*_: object) -> None:
+        if next(failures, False):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.roles.stack()[1].register_forward_hook(fail)
+    assert model.score_all(EXAMPLES, 1000, rows.append) == pytest.approx(expected, abs=1e-4)
+    assert sum(rows) == len(EXAMPLES) and len(rows) == 2
+
+
 def test_raw_scores_and_last_states() -> None:
     states = torch.arange(24.0).view(2, 4, 3)
     found = last_states(states, torch.tensor([1, 3]))

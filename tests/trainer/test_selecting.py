@@ -12,6 +12,7 @@ from preferences.records import Study
 from preferences.selection import disagreement
 from preferences.store import Store
 from tests.trainer.fill import add_policy, add_prompts, annotator, save_adapter
+from trainer.budget import sampling_budget
 from trainer.ensemble import Ensemble, load_reward
 from trainer.models import Base, load_base
 from trainer.roles import Roles
@@ -111,7 +112,11 @@ def test_members_scores_have_the_ensembles_mean(base: Base, adapters: dict[str, 
 
 def test_what_cannot_choose(base: Base, options: dict[str, Any], adapters: dict[str, Path]) -> None:
     with pytest.raises(RankloopError, match="is a single reward model, which cannot disagree with itself"):
-        Chooser.load(Select(**{**options, "reward": adapters["reward"]}), Roles(base), LocalSampler(Roles(base), 100))
+        Chooser.load(
+            Select(**{**options, "reward": adapters["reward"]}),
+            Roles(base),
+            LocalSampler(Roles(base), sampling_budget(100)),
+        )
     for wrong, sentence in (
         ({"reward": None}, "--select disagreement needs --reward"),
         ({"random": 1.5}, "random must be from 0 to 1, not 1.5"),

@@ -15,6 +15,7 @@ from preferences.run_files import CARD, WEIGHTS
 from preferences.store import Store
 from tests.trainer.fill import metrics, state
 from trainer import loss_scale
+from trainer.budget import sampling_budget
 from trainer.models import Base, Quantization, load_base
 from trainer.roles import Roles, read_card
 from trainer.rollout import Sampling, generate
@@ -90,7 +91,7 @@ def test_a_demonstration_can_be_learned_by_heart(
     roles = Roles(load_base(str(llama_folder), "none"))
     roles.load("sft", config["out"] / "adapter")
     prompt = roles.base.prompt_ids(TALKS[0][:-1])
-    sample = generate(roles, "sft", [prompt], [(0,)], Sampling(0.01, max_new_tokens=30), 1000)[0]
+    sample = generate(roles, "sft", [prompt], [(0,)], Sampling(0.01, max_new_tokens=30), sampling_budget(1000))[0]
     assert (roles.base.text(sample.ids), sample.finished) == (TALKS[0][-1]["content"], True)
 
 
@@ -193,7 +194,7 @@ def test_an_encoder_decoder_learns_a_demonstration_by_heart(
     roles = Roles(load_base(str(t5_folder), quantize))
     roles.load("sft", config["out"] / "adapter")
     prompt = roles.base.prompt_ids(TALKS[1][:-1])
-    sample = generate(roles, "sft", [prompt], [(0,)], Sampling(0.01, max_new_tokens=30), 1000)[0]
+    sample = generate(roles, "sft", [prompt], [(0,)], Sampling(0.01, max_new_tokens=30), sampling_budget(1000))[0]
     assert (roles.base.text(sample.ids), sample.finished) == (TALKS[1][-1]["content"], True)
 
 

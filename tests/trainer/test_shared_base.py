@@ -92,7 +92,7 @@ def test_judging(shared: Roles, apart: dict[str, Roles]) -> None:
 def test_an_update(shared: Roles, apart: dict[str, Roles]) -> None:
     answers = drawn()
     rollout = Rollout(answers, answers.old, torch.zeros(12))
-    targets, rows = Targets(torch.randn(12, 8), torch.randn(12, 8)), list(range(12))
+    targets, rows = Targets(torch.randn(12, 8), torch.randn(12, 8), rollout.scores, answers.old), list(range(12))
     for roles in (shared, *apart.values()):
         roles.train_only(*({"policy", "value"} & roles.names))
     learner, policy = (

@@ -11,7 +11,7 @@ from tests.tiny import save, tiny_tokenizer
 from tests.trainer.make import close, with_adapters
 from trainer import batches
 from trainer.batches import Batch, Example, collate, common_prefix
-from trainer.budget import Budget
+from trainer.budget import Budget, sampling_budget
 from trainer.experience import Answers
 from trainer.judges import Judges
 from trainer.live_bytes import LiveBytes
@@ -132,6 +132,21 @@ def test_judging_reads_the_prefix_once(llama_folder: Path) -> None:
     assert all(close(one, other) for one, other in zip(*found, strict=True))
 
 
+def test_finding_log_probabilities_again_reads_the_prefix_once(llama_folder: Path) -> None:
+    roles = with_adapters(load_base(str(llama_folder), "none"), "policy", heads=["policy"])
+    examples = [Example(prompt, [50, 51, 2]) for prompt in prompts_with_prefix()]
+    seen: list[tuple[int, ...]] = []
+    roles.base.model.base_model.register_forward_pre_hook(
+        lambda _, __, given: seen.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    judges, found = Judges(roles, "policy", None, None, 1.0), []
+    for shares in (True, False):
+        roles.shares = shares
+        found.append(judges.replay("policy", "policy", examples, Budget(100_000, shares)))
+    assert seen == [(1, 60), (12, 4 + 3), (12, 64 + 3)]
+    assert all(close(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_generation_reads_the_prefix_once(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roles = with_adapters(load_base(str(llama_folder), "none"), "policy")
     prompts = [prompt for prompt in prompts_with_prefix() for _ in range(2)]
@@ -142,7 +157,7 @@ def test_generation_reads_the_prefix_once(llama_folder: Path, monkeypatch: pytes
     )
     for worth in (512, 10**9):
         monkeypatch.setattr(batches, "WORTH_A_PASS", worth)
-        found.append(generate(roles, "policy", prompts, keys, sampling, 100_000))
+        found.append(generate(roles, "policy", prompts, keys, sampling, sampling_budget(100_000)))
     assert seen[:3] == [(1, 60), (12, 4), (24, 1)]
     assert (12, 64) in seen
     assert [sample.ids for sample in found[0]] == [sample.ids for sample in found[1]]
