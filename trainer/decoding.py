@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from trainer.batches import common_prefix, pad
+from trainer.batches import pad
 from trainer.models import Base
+from trainer.sharing import Prefix
 
 ROOM = 64  # tokens
 
@@ -25,9 +26,21 @@ class Steps(Protocol):
         """Go on with these rows (indices into the present ones) only."""
 
 
-def start(base: Base, prompts: Sequence[list[int]]) -> Steps:
-    """Decoding of the prompts with the adapters that are routed now."""
-    return EncoderDecoderSteps(base, prompts) if base.is_encoder_decoder else DecoderSteps(base, prompts)
+def start(base: Base, prompts: Sequence[list[int]], beginning: Prefix | None = None) -> Steps:
+    """Decoding of the prompts with the adapters that are routed now. `beginning`: what all of them begin with."""
+    if base.is_encoder_decoder:
+        return EncoderDecoderSteps(base, prompts)
+    return DecoderSteps(base, prompts, beginning)
+
+
+def goes_on(base: Base) -> bool:
+    """Whether decoding can go on from what was read before: a decoder that is told where tokens stand."""
+    return not base.is_encoder_decoder and takes_positions(base.model.base_model)
+
+
+def takes_positions(backbone: Any) -> bool:
+    """Whether it can be told where tokens stand."""
+    return "position_ids" in inspect.signature(backbone.forward).parameters
 
 
 def without_repeats(prompts: Sequence[list[int]], device: torch.device) -> tuple[list[list[int]], Tensor]:
@@ -68,28 +81,43 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.filled[which] = room[:, :, :total]
         return self.filled[which]
 
+    def join(self, other: "RoomyLayer", first: int) -> None:
+        """Its rows below these, whose columns begin at `first`; whichever are shorter get zeros before them."""
+        pairs = (self.keys[:, :, first:], other.keys), (self.values[:, :, first:], other.values)
+        for which, (mine, theirs) in enumerate(pairs):
+            (rows, heads, _, width), total = mine.shape, max(mine.shape[2], theirs.shape[2])
+            room = mine.new_zeros(rows + len(theirs), heads, total + ROOM, width)
+            room[:rows, :, total - mine.shape[2] : total] = mine
+            room[rows:, :, total - theirs.shape[2] : total] = theirs
+            self.rooms[which], self.filled[which] = room, room[:, :, :total]
+        self.keys, self.values = self.filled
 
-def empty_cache(config: Any) -> DynamicCache:
+
+def roomy(layer: DynamicLayer) -> RoomyLayer:
+    """The same with room."""
+    made = RoomyLayer()
+    if layer.is_initialized:
+        made.update(layer.keys, layer.values)
+    return made
+
+
+def new_cache(config: Any, rows: int, beginning: Prefix | None) -> DynamicCache:
     """A cache for decoding, with room in its layers unless the model needs some of another kind (windows, states)."""
-    cache = DynamicCache(config=config)
+    cache = beginning.rows(rows) if beginning else DynamicCache(config=config)
     if all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache.layers = [RoomyLayer() for _ in cache.layers]
+        cache.layers = [roomy(layer) for layer in cache.layers]
     return cache
 
 
 class DecoderSteps:
     """Left-padded rows, so that every row's newest token stands in the last column."""
 
-    def __init__(self, base: Base, prompts: Sequence[list[int]]) -> None:
+    def __init__(self, base: Base, prompts: Sequence[list[int]], beginning: Prefix | None = None) -> None:
         distinct, self.rows = without_repeats(prompts, base.device)
         self.backbone = base.model.base_model
-        self.takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
-        self.cache: Any = empty_cache(base.model.config)
-        length = common_prefix(distinct) if self.takes_positions else 0
-        if length:
-            beginning = torch.tensor([distinct[0][:length]], device=base.device)
-            self.backbone(input_ids=beginning, past_key_values=self.cache, use_cache=True)
-            self.cache.batch_repeat_interleave(len(distinct))
+        self.takes_positions = takes_positions(self.backbone)
+        self.cache: Any = new_cache(base.model.config, len(distinct), beginning)
+        length = beginning.length if beginning else 0
         flipped, mask = pad([prompt[length:][::-1] for prompt in distinct], base.pad_id, base.device)
         self.ids = flipped.flip(1)
         self.mask = torch.cat([mask.new_ones(len(distinct), length), mask.flip(1)], 1).long()
@@ -113,6 +141,18 @@ class DecoderSteps:
     def keep(self, rows: Tensor) -> None:
         self.mask = self.mask[rows]
         self.cache.batch_select_indices(rows)
+
+    def join(self, other: "DecoderSteps") -> None:
+        """Go on with the rows of another batch, which has taken its first step, below these: the shorter ones behind padding.
+
+        Only where `refilling.can_refill` has shown that this works.
+        """
+        first = int(self.mask.any(0).int().argmax())
+        masks = self.mask[:, first:], other.mask
+        width = max(mask.shape[1] for mask in masks)
+        self.mask = torch.cat([torch.nn.functional.pad(mask, (width - mask.shape[1], 0)) for mask in masks])
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            mine.join(theirs, first)
 
 
 class EncoderDecoderSteps:

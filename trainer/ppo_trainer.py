@@ -272,6 +272,7 @@ class PpoTrainer:
             "kl": self.kl.state_dict(),
             "moments": self.moments.state_dict(),
             "recompute": self.recompute,
+            "refills": self.roles.refills,
             "budget": {
                 "tokens": self.budget.tokens,
                 "halvings": self.budget.halvings,
@@ -297,7 +298,7 @@ class PpoTrainer:
         self.run.restart()
         if state is None:
             return
-        self.done, self.recompute = state["done"], state["recompute"]
+        self.done, self.recompute, self.roles.refills = state["done"], state["recompute"], state.get("refills")
         self.put_back(state)
         self.learner.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

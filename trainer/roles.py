@@ -45,6 +45,7 @@ class Roles:
         self.exits: dict[str, Layers] = {}  # roles that read lower layers, and which
         self.route: tuple[str, ...] = (BASE,)
         self.shares = can_share(base)
+        self.refills: bool | None = None  # whether rows may join a batch in the middle of decoding; None: not tried yet
 
     # -- making, copying, saving -------------------------------------------------------------------------------------
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from preferences.errors import RankloopError
-from trainer.batches import Example
-from trainer.budget import Budget
-from trainer.decoding import start
+from trainer.batches import Example, common_prefix
+from trainer.budget import Budget, where_it_fits
+from trainer.decoding import DecoderSteps, goes_on, start
+from trainer.refilling import Queue
 from trainer.roles import Roles
 from trainer.sharding import company
+from trainer.sharing import Prefix
 
 COMPACT_AT = 1 / 8  # of a batch's rows have ended: copying the cache of the others is then worth it
 
@@ -86,60 +88,85 @@ def generate(
 ) -> list[Sample]:
     """One answer a prompt (token ids), in the given order; `keys[i]` seeds row i, so its answer does not depend on its batch.
 
-    Equal prompts that follow each other share their first pass. Rows run in batches of prompt and answer tokens within the
-    budget (`sampling_budget`), whose processes share the prompts and all get all answers; where memory runs out, those that
-    have not ended are begun again in smaller ones. `on_rows` hears how many rows have just ended. `head`: whose head values
-    the states (None: none).
+    Equal prompts that follow each other share their first pass, and what all of them begin with is read once. Rows run in
+    batches of prompt and answer tokens within the budget (`sampling_budget`), whose processes share the prompts and all get
+    all answers; rows that end make room for the next ones. Where memory runs out, those that have not ended are begun again
+    in smaller batches. `on_rows` hears how many rows have just ended. `head`: whose head values the states (None: none).
     """
     samples: dict[int, Sample] = {}
     longest = [Example(prompt, [0] * sampling.max_new_tokens) for prompt in prompts]
+    own, draft = budget.own(longest), Draft(keys, sampling.max_new_tokens, roles.base.device)
+
+    def keep(row: int, sample: Sample) -> None:
+        samples[row] = sample
+        on_rows(1)
 
     def work(part: list[int]) -> None:
-        group = [i for i in part if i not in samples]  # the others had ended when memory ran out
-        if not group:
-            return
-
-        def keep(row: int, sample: Sample) -> None:
-            samples[group[row]] = sample
-            on_rows(1)
-
-        streams = np.stack([uniform_stream(keys[i], sampling.max_new_tokens) for i in group])
-        uniforms = torch.from_numpy(streams).to(roles.base.device, torch.float32)
-        _generate_batch(roles, [prompts[i] for i in group], uniforms, sampling, keep, head)
+        group = [i for i in part if i not in samples]  # the others have joined an earlier batch
+        if group:
+            waiting, sizes = sorted(set(own) - set(group) - set(samples)), list(map(len, longest))
+            queue = Queue.of(roles, prompts, waiting, sizes, len(group) * max(sizes[i] for i in group))
+            _generate_batch(roles, prompts, beginning, group, queue, draft, sampling, keep, head)
 
     with company(roles, gradients=False), roles.routed(role), roles.folded():
+        length = common_prefix(prompts) if prompts and goes_on(roles.base) else 0
+        beginning = where_it_fits(lambda: roles.read_prefix(prompts[0][:length]), budget.world) if length else None
         budget.each(longest, 1, work, gradients=False)
     return budget.world.joined(samples)
 
 
+class Draft:
+    """Answers in the making, of at most L tokens: random numbers (n, L), and tokens, their log-probabilities and values."""
+
+    def __init__(self, keys: Sequence[Sequence[int]], length: int, device: torch.device) -> None:
+        streams = np.array([uniform_stream(key, length) for key in keys]).reshape(len(keys), length)
+        self.uniforms = torch.from_numpy(streams).to(device, torch.float32)
+        self.ids = torch.zeros(streams.shape, dtype=torch.long, device=device)
+        self.logprobs, self.values = (torch.zeros(streams.shape, device=device) for _ in range(2))
+
+    def sample(self, row: int, length: int, finished: bool) -> Sample:
+        """An answer that is complete."""
+        ids, logprobs, values = (x[row, :length].tolist() for x in (self.ids, self.logprobs, self.values))
+        return Sample(ids, finished, logprobs, values)
+
+
 def _generate_batch(
-    roles: Roles, prompts: list[list[int]], uniforms: Tensor, sampling: Sampling, keep: Callable[[int, Sample], None],
-    head: str | None,
+    roles: Roles, prompts: Sequence[list[int]], beginning: Prefix | None, group: list[int], queue: Queue, draft: Draft,
+    sampling: Sampling, keep: Callable[[int, Sample], None], head: str | None,
 ) -> None:  # fmt: skip
-    """`keep` gets the number and the answer of each row as it ends."""
+    """Answers to the prompts of these numbers, and to those that the queue has for rows that become free; `keep` gets the
+    number and the answer of each as it ends. `beginning`: what all prompts begin with."""
     device, stop = roles.base.device, torch.tensor(roles.base.stop_ids, device=roles.base.device)
-    steps, tokens = start(roles.base, prompts), None
-    ids = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
-    logprobs, values = (torch.zeros(uniforms.shape, device=device) for _ in range(2))
-    kept = {"ids": ids, "logprobs": logprobs, "values": values}
-    rows = torch.arange(len(prompts), device=device)  # which answer each row of the batch belongs to
-    alive = torch.ones_like(rows, dtype=torch.bool)
-    for t in range(sampling.max_new_tokens):
+    steps, tokens = start(roles.base, [prompts[i] for i in group], beginning), None
+    rows = torch.tensor(group, device=device)  # which answer each row of the batch belongs to
+    at, alive = torch.zeros_like(rows), torch.ones_like(rows, dtype=torch.bool)  # at: the place of its next token
+    fresh: list[int] = []
+    while True:
         states = steps.states(tokens)
-        tokens, drawn = draw(roles.logits(states), uniforms[rows, t], sampling)
+        if fresh:
+            assert isinstance(steps, DecoderSteps), "Rows join no others than a decoder's."
+            joining = DecoderSteps(roles.base, [prompts[i] for i in fresh], beginning)
+            states = torch.cat([states, joining.states(None)])
+            steps.join(joining)
+            rows = torch.cat([rows, torch.tensor(fresh, device=device)])
+            at, alive = torch.cat([at, at.new_zeros(len(fresh))]), torch.cat([alive, alive.new_ones(len(fresh))])
+            fresh = []
+        tokens, drawn = draw(roles.logits(states), draft.uniforms[rows, at], sampling)
+        draft.ids[rows, at], draft.logprobs[rows, at] = tokens, drawn
         if head:
-            values[rows, t] = roles.heads[head](states.float()).squeeze(-1)
-        ids[rows, t], logprobs[rows, t] = tokens, drawn
-        stopped = torch.isin(tokens, stop)
-        ended = alive & stopped if t + 1 < sampling.max_new_tokens else alive
+            draft.values[rows, at] = roles.heads[head](states.float()).squeeze(-1)
+        stopped, lengths = torch.isin(tokens, stop), at + 1
+        ended = alive & (stopped | (lengths == sampling.max_new_tokens))
+        at = lengths.clamp(max=sampling.max_new_tokens - 1)  # rows that have ended may stay; nobody reads them
         if not ended.any():
             continue
-        for row, finished in zip(rows[ended].tolist(), stopped[ended].tolist(), strict=True):
-            keep(row, Sample(finished=finished, **{name: x[row, : t + 1].tolist() for name, x in kept.items()}))
+        for row, length, finished in zip(*(x[ended].tolist() for x in (rows, lengths, stopped)), strict=True):
+            keep(row, draft.sample(row, length, finished))
         alive = alive & ~ended
         if not alive.any():
             return
         if (~alive).float().mean() >= COMPACT_AT:
             left = alive.nonzero().squeeze(1)
             steps.keep(left)
-            rows, tokens, alive = rows[left], tokens[left], alive[left]
+            rows, at, tokens, alive = rows[left], at[left], tokens[left], alive[left]
+            fresh = queue.next(rows.tolist())

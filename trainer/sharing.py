@@ -136,9 +136,13 @@ def agrees(base: Base) -> bool:
     except (TypeError, ValueError, RuntimeError):  # no position_ids, or no 4-D mask
         return False
     kept = torch.arange(expected.shape[1], device=base.device) <= alone.lengths[:, None]
-    difference = (expected - found)[kept].abs().max()
+    return same_states(base, expected[kept], found[kept])
+
+
+def same_states(base: Base, expected: Tensor, found: Tensor) -> bool:
+    """Whether states are the same but for rounding, measured against the largest."""
     tolerance = TOLERANCE if base.device.type == "cpu" and base.quantization == "none" else 20 * TOLERANCE
-    return bool(difference <= tolerance * expected[kept].abs().max())
+    return bool((expected - found).abs().max() <= tolerance * expected.abs().max())
 
 
 def has_window(config: Any) -> bool:
