@@ -22,7 +22,7 @@ def lineage_api(store: Store) -> APIRouter:
     def lineage(_: Owner) -> dict[str, Any]:
         return lineage_json(store)
 
-    @api.get("/runs/{run}/run.zip")
+    @api.get("/runs/{run}/run.zip", response_class=StreamingResponse)
     def folder(run: str, owner: Owner) -> StreamingResponse:
         found = store.runs.get(run)
         source = Path(found.folder)

@@ -21,7 +21,7 @@ def report_api(store: Store) -> APIRouter:
         found = [run for run in store.runs.all()[::-1] if report_of(run)]
         return [{"run": run.id, "name": f"{Path(run.folder).name} ({run.stage})"} for run in found]
 
-    @api.get("/runs/{run}/report", response_class=HTMLResponse)
+    @api.get("/runs/{run}/report", response_class=Response)
     def report(run: str, owner: Owner) -> Response:
         path = report_of(store.runs.get(run))
         if path is None:

@@ -93,7 +93,7 @@ def add_job_routes(api: APIRouter, errands: Errands) -> None:
 
     Held = Annotated[Job, Depends(in_hand)]
 
-    @api.get("/jobs/{job}/store")
+    @api.get("/jobs/{job}/store", response_class=FileResponse)
     def lent(held: Held) -> FileResponse:
         return FileResponse(errands.lent(held), media_type="application/vnd.sqlite3")
 
@@ -101,7 +101,7 @@ def add_job_routes(api: APIRouter, errands: Errands) -> None:
     def files(held: Held) -> dict[str, Any]:
         return {"files": errands.files_json(held)}
 
-    @api.get("/jobs/{job}/file")
+    @api.get("/jobs/{job}/file", response_class=FileResponse)
     def file(path: str, held: Held) -> FileResponse:
         if Path(path) not in errands.files(held):
             raise UnknownName("This job needs no such file.")
@@ -111,7 +111,7 @@ def add_job_routes(api: APIRouter, errands: Errands) -> None:
     def missing(body: MissingBody, held: Held) -> dict[str, Any]:
         return {"missing": errands.pieces(held).missing(body.pieces)}
 
-    @api.put("/jobs/{job}/pieces/{sha256}")
+    @api.put("/jobs/{job}/pieces/{sha256}", status_code=204)
     async def piece(sha256: str, request: Request, held: Held) -> Response:
         await to_thread.run_sync(errands.pieces(held).add, sha256, await request.body())
         return Response(status_code=204)

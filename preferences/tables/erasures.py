@@ -1,5 +1,6 @@
 """Erasing people: what names them goes; their rankings stay nobody's, or go too, as each study says."""
 
+import math
 from typing import Any
 
 from preferences.plan import Plan
@@ -68,21 +69,20 @@ class Erasures(Table):
         due, now = self.due(), self.store.clock()
         with self.store.write():
             noted = self.noted()
-            for ident, since in noted.items():
-                if since > now or ident not in {annotator.id for annotator in due}:
-                    self.store.events.add(actor, CALLED_OFF, ident, {})
+            for ident in noted.keys() - {annotator.id for annotator in due}:
+                self.store.events.add(actor, CALLED_OFF, ident, {})
             for annotator in due:
-                if noted.get(annotator.id, now + 1) > now:
+                if noted.get(annotator.id, math.inf) > now:  # or it was noted while the clock was ahead
                     self.store.events.add(actor, DUE, annotator.id, {})
         ripe = [one for one in due if at_once or noted.get(one.id, now) <= now - DAY_SECONDS]
         return [self.erase(annotator, actor) for annotator in ripe]
 
     def noted(self) -> dict[str, float]:
-        """Who (an id) will be erased, and since when that is in the audit log."""
+        """Who (an id) will be erased, and when that was noted in the audit log last."""
         rows = self.rows(
             "SELECT e.subject, e.at FROM annotators AS a CROSS JOIN events AS e ON e.subject = a.id AND e.kind = ? "
             "WHERE a.erased IS NULL AND NOT EXISTS (SELECT 1 FROM events AS later WHERE later.subject = a.id "
-            "AND later.kind = ? AND later.id > e.id)",
+            "AND later.kind = ? AND later.id > e.id) ORDER BY e.id",
             DUE,
             CALLED_OFF,
         )

@@ -12,11 +12,9 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
     rule,
     run_state_machine_as_test,
 )
@@ -35,6 +33,7 @@ from tests.preferences.truth import Overlap, Truth
 pytestmark = pytest.mark.security
 SEATS = st.integers(0, 2)
 ORDERS = st.permutations([0, 1, 2])
+BACK = st.sampled_from([0, 0, 0, 1, 2])  # how many before the newest
 PLANS = st.fixed_dictionaries(
     {
         "labels_train": st.integers(1, 2),
@@ -71,7 +70,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     clock = Clock()
     store = Store(tmp_path_factory.mktemp("room") / "labels.db", clock)
     study = add_study(store)
-    for number in range(4):
+    for number in range(2):
         add_comparison(store, study, f"Question {number} {number * 7919}?", [f"{number} {one}" for one in "abc"])
     for name in ("seat-0", "seat-1", "seat-2"):
         store.annotators.open_session(add_account(store, name), token_hash(name), 1e9)
@@ -85,9 +84,6 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
 class Desk(RuleBasedStateMachine):
     """One study, three annotators with a browser each, and an admin."""
 
-    tasks: Bundle[Json] = Bundle("tasks")  # with the "seat" that was given it
-    saved: Bundle[Json] = Bundle("saved")  # requests that were acknowledged: "seat", "path", "body", "id"
-
     def __init__(self, room: Room) -> None:
         super().__init__()
         self.room, self.store, self.clock = room, room.store, room.clock
@@ -95,7 +91,8 @@ class Desk(RuleBasedStateMachine):
         self.overlap, self.nonces = Overlap(), 0
         self.people = [self.store.annotators.get(f"seat-{seat}") for seat in range(3)]
         self.study = self.store.studies.default()
-        self.acknowledged: dict[str, str] = {}
+        self.tasks: list[list[Json]] = [[], [], []]  # all that each seat was ever given, with the "seat"
+        self.saved: list[Json] = []  # requests that were acknowledged: "seat", "path", "body", "id"
         self.closed: set[int] = set()
 
     @initialize(plan=PLANS)
@@ -130,131 +127,154 @@ class Desk(RuleBasedStateMachine):
             and (not with_order or truth.has_place(task["comparison"], owner, purposes[task["lease"]]))
         )
 
-    def shown(self, seat: int, page: Json) -> Json:
+    def shown(self, seat: int, page: Json) -> None:
         """The task of a page, which is the annotator's, and for whose answer there is a place."""
         replies.Page.model_validate(page)
         assert (page["state"] == "ranking") == (page["task"] is not None)
-        return self.given(seat, page["task"])
+        self.give(seat, page["task"])
 
-    def given(self, seat: int, task: Json | None) -> Json:
-        if task is None:
-            return multiple()
-        assert self.may({**task, "seat": seat}, with_order=True)
-        return {**task, "seat": seat}
+    def give(self, seat: int, task: Json | None) -> None:
+        if task:
+            assert self.may({**task, "seat": seat}, with_order=True)
+            self.tasks[seat] = [
+                *(one for one in self.tasks[seat] if one["lease"] != task["lease"]),
+                {**task, "seat": seat},
+            ]
+
+    def picked(self, seat: int, back: int) -> list[Json]:
+        """That task of all that the seat was ever given, if there are so many."""
+        return self.tasks[seat][-1 - back :][:1]
 
     # -- annotators ---------------------------------------------------------------------------------------------------
 
-    @rule(target=tasks, seat=SEATS)
-    def next(self, seat: int) -> Json:
+    @rule(seat=SEATS)
+    def next(self, seat: int) -> None:
         reply = self.call(seat, "GET", "/api/next")
-        return self.shown(seat, reply.json()) if reply.status_code == 200 else multiple()
+        if reply.status_code == 200:
+            self.shown(seat, reply.json())
 
-    @rule(target=tasks, seat=SEATS)
-    def ahead(self, seat: int) -> Json:
+    @rule(seat=SEATS)
+    def ahead(self, seat: int) -> None:
         reply = self.call(seat, "GET", "/api/ahead")
-        if reply.status_code != 200:
-            return multiple()
-        replies.Ahead.model_validate(reply.json())
-        return self.given(seat, reply.json()["task"])
+        if reply.status_code == 200:
+            replies.Ahead.model_validate(reply.json())
+            self.give(seat, reply.json()["task"])
 
-    @rule(task=tasks, order=ORDERS)
-    def draft(self, task: Json, order: list[int]) -> None:
+    @rule(seat=SEATS, back=BACK, order=ORDERS)
+    def draft(self, seat: int, back: int, order: list[int]) -> None:
         """Kept exactly while the task is theirs; shown with it the next time."""
-        tiers = [[task["responses"][order[0]]["id"]]]
-        may = self.may(task, with_order=False)
-        body = {"comparison": task["comparison"], "lease": task["lease"], "tiers": tiers}
-        reply = self.call(task["seat"], "POST", "/api/draft", body)
-        assert (reply.status_code == 200) == may
-        if may:
-            replies.Drafted.model_validate(reply.json())
-            kept = self.store.queue.draft(task["comparison"], self.people[task["seat"]])
-            assert kept is not None and kept.body == {"tiers": tiers}
+        for task in self.picked(seat, back):
+            tiers = [[task["responses"][order[0]]["id"]]]
+            may = self.may(task, with_order=False)
+            body = {"comparison": task["comparison"], "lease": task["lease"], "tiers": tiers}
+            reply = self.call(seat, "POST", "/api/draft", body)
+            assert (reply.status_code == 200) == may
+            if may:
+                replies.Drafted.model_validate(reply.json())
+                kept = self.store.queue.draft(task["comparison"], self.people[seat])
+                assert kept is not None and kept.body == {"tiers": tiers}
 
-    @rule(target=saved, task=tasks, order=ORDERS)
-    def submit(self, task: Json, order: list[int]) -> Json:
-        tiers = [[task["responses"][place]["id"]] for place in order]
-        return self.answer(task, "/api/submit", {"tiers": tiers}, with_order=True)
+    @rule(seat=SEATS, back=BACK, order=ORDERS)
+    def submit(self, seat: int, back: int, order: list[int]) -> None:
+        for task in self.picked(seat, back):
+            tiers = [[task["responses"][place]["id"]] for place in order]
+            self.answer(task, "/api/submit", {"tiers": tiers}, with_order=True)
 
-    @rule(target=saved, task=tasks)
-    def skip(self, task: Json) -> Json:
-        return self.answer(task, "/api/skip", {"reason": "I cannot tell."}, with_order=False)
+    @rule(seat=SEATS, back=BACK)
+    def skip(self, seat: int, back: int) -> None:
+        for task in self.picked(seat, back):
+            self.answer(task, "/api/skip", {"reason": "I cannot tell."}, with_order=False)
 
-    def answer(self, task: Json, path: str, said: Json, with_order: bool) -> Json:
+    def answer(self, task: Json, path: str, said: Json, with_order: bool) -> None:
         """Acknowledged and stored, or refused."""
-        may = self.may(task, with_order)
+        may, seat = self.may(task, with_order), task["seat"]
         body = {"comparison": task["comparison"], "lease": task["lease"], "nonce": self.nonce(), **said}
-        reply = self.call(task["seat"], "POST", path, body)
+        reply = self.call(seat, "POST", path, body)
         assert (reply.status_code == 200) == may, reply.text
-        if not may:
-            return multiple()
-        replies.Answered.model_validate(reply.json())
-        self.shown(task["seat"], reply.json()["next"])
-        ident = reply.json()["saved"]
-        self.acknowledged[ident] = body["nonce"]
-        assert self.call(task["seat"], "GET", "/api/history").json()["answers"][0]["id"] == ident
-        return {"seat": task["seat"], "path": path, "body": body, "id": ident}
+        if may:
+            replies.Answered.model_validate(reply.json())
+            ident = reply.json()["saved"]
+            self.saved.append({"seat": seat, "path": path, "body": body, "id": ident})
+            assert self.call(seat, "GET", "/api/history").json()["answers"][0]["id"] == ident
+            self.shown(seat, reply.json()["next"])
 
-    @rule(sent=saved)
-    def send_again(self, sent: Json) -> None:
+    @rule(back=BACK)
+    def send_again(self, back: int) -> None:
         """A retry is told what it stored the first time."""
-        reply = self.call(sent["seat"], "POST", sent["path"], sent["body"])
-        if sent["seat"] not in self.closed:
-            assert (reply.status_code, reply.json()["saved"]) == (409, sent["id"])
+        for sent in self.saved[-1 - back :][:1]:
+            reply = self.call(sent["seat"], "POST", sent["path"], sent["body"])
+            if sent["seat"] not in self.closed:
+                assert (reply.status_code, reply.json()["saved"]) == (409, sent["id"])
 
-    @rule(target=tasks, seat=SEATS)
-    def undo(self, seat: int) -> Json:
+    @rule(seat=SEATS)
+    def undo(self, seat: int) -> None:
         truth, owner = self.truth(), self.people[seat].id
         newest = [act for act in truth.standing if act["annotator"] == owner][-1:]
         reply = self.call(seat, "POST", "/api/undo", {"nonce": self.nonce()})
         if reply.status_code != 200:
             counted = newest and newest[0]["purpose"] in LABELS and truth.counts_now(newest[0]["id"])
             assert seat in self.closed or not newest or not counted or self.is_over(truth, newest[0])
-            return multiple()
+            return
         replies.Undone.model_validate(reply.json())
         assert [reply.json()["undone"]] == [act["id"] for act in newest]
-        return self.shown(seat, reply.json()["next"])
+        self.shown(seat, reply.json()["next"])
 
     def is_over(self, truth: Truth, act: Json) -> bool:
         """Whether an admin's act has left its comparison with more labels than are wanted."""
         place = (act["comparison"], act["purpose"], False)
         return truth.counts()[place] > truth.most(place)
 
-    @rule(target=tasks, sent=saved, seat=SEATS)
-    def reopen(self, sent: Json, seat: int) -> Json:
+    @rule(seat=SEATS, back=BACK)
+    def reopen(self, seat: int, back: int) -> None:
         """Nobody reopens what is another's, or was taken back."""
-        truth = self.truth()
-        standing = {act["id"]: act["annotator"] for act in truth.standing}
-        theirs = standing.get(sent["id"]) == self.people[seat].id
-        reply = self.call(seat, "POST", "/api/reopen", {"ranking": sent["id"]})
-        if reply.status_code != 200:
-            assert seat in self.closed or not theirs or not truth.counts_now(sent["id"])
-            return multiple()
-        assert theirs
-        replies.Following.model_validate(reply.json())
-        task = self.shown(seat, reply.json()["next"])
-        assert task["draft"] is not None
-        return task
+        for sent in self.saved[-1 - back :][:1]:
+            truth = self.truth()
+            standing = {act["id"]: act["annotator"] for act in truth.standing}
+            theirs = standing.get(sent["id"]) == self.people[seat].id
+            reply = self.call(seat, "POST", "/api/reopen", {"ranking": sent["id"]})
+            if reply.status_code != 200:
+                assert seat in self.closed or not theirs or not truth.counts_now(sent["id"])
+                return
+            assert theirs
+            replies.Following.model_validate(reply.json())
+            assert reply.json()["next"]["task"]["draft"] is not None
+            self.shown(seat, reply.json()["next"])
 
-    @rule(target=tasks, task=tasks)
-    def renew(self, task: Json) -> Json:
-        body = {"comparison": task["comparison"], "lease": task["lease"]}
-        reply = self.call(task["seat"], "POST", "/api/renew", body)
-        if reply.status_code != 200:
-            return multiple()
-        replies.Renewed.model_validate(reply.json())
-        return self.given(task["seat"], {**task, "lease": reply.json()["lease"]})
+    @rule(seat=SEATS, order=ORDERS)
+    def rank(self, seat: int, order: list[int]) -> None:
+        """What mostly follows one another."""
+        self.next(seat)
+        self.submit(seat, 0, order)
 
-    @rule(target=tasks, task=tasks)
-    def release(self, task: Json) -> Json:
-        may = self.may(task, with_order=False)
-        body = {"comparison": task["comparison"], "lease": task["lease"]}
-        reply = self.call(task["seat"], "POST", "/api/release", body)
-        assert (reply.status_code == 200) == may
-        return self.shown(task["seat"], reply.json()["next"]) if may else multiple()
+    @rule(back=BACK, order=ORDERS)
+    def change(self, back: int, order: list[int]) -> None:
+        """An answer of whoever gave it."""
+        for sent in self.saved[-1 - back :][:1]:
+            self.reopen(sent["seat"], back)
+            self.submit(sent["seat"], 0, order)
 
-    @rule(task=tasks, seat=SEATS)
-    def use_anothers_task(self, task: Json, seat: int) -> None:
-        if seat != task["seat"] and seat not in self.closed:
+    @rule(seat=SEATS, back=BACK)
+    def renew(self, seat: int, back: int) -> None:
+        for task in self.picked(seat, back):
+            body = {"comparison": task["comparison"], "lease": task["lease"]}
+            reply = self.call(seat, "POST", "/api/renew", body)
+            if reply.status_code == 200:
+                replies.Renewed.model_validate(reply.json())
+                self.give(seat, {**task, "lease": reply.json()["lease"]})
+
+    @rule(seat=SEATS, back=BACK)
+    def release(self, seat: int, back: int) -> None:
+        for task in self.picked(seat, back):
+            may = self.may(task, with_order=False)
+            body = {"comparison": task["comparison"], "lease": task["lease"]}
+            reply = self.call(seat, "POST", "/api/release", body)
+            assert (reply.status_code == 200) == may
+            if may:
+                self.shown(seat, reply.json()["next"])
+
+    @rule(seat=SEATS, other=SEATS)
+    def use_anothers_task(self, seat: int, other: int) -> None:
+        for task in self.picked(other, 0) if other != seat and seat not in self.closed else ():
             body = {"comparison": task["comparison"], "lease": task["lease"]}
             for path, more in (
                 ("renew", {}),
@@ -324,10 +344,11 @@ class Desk(RuleBasedStateMachine):
         truth = self.truth()
         truth.check()
         self.overlap.check(truth)
-        assert self.acknowledged.items() <= {act["id"]: act["nonce"] for act in truth.acts}.items()
+        stored = {(act["id"], act["nonce"], act["annotator"]) for act in truth.acts}
+        assert {(one["id"], one["body"]["nonce"], self.people[one["seat"]].id) for one in self.saved} <= stored
 
 
-@pytest.mark.parametrize("examples", [pytest.param(4, marks=pytest.mark.smoke), 60])
+@pytest.mark.parametrize("examples", [pytest.param(8, marks=pytest.mark.smoke), 100])
 def test_whatever_is_sent_in_any_order(room: Room, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("labeler.tasks.SPARE", 0)
     run_state_machine_as_test(

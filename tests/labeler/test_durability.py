@@ -159,13 +159,15 @@ def test_a_clock_that_is_wrong_at_the_start_erases_nobody(tmp_path: Path, faults
     for wrong in (60 * 86400, 0):
         faults.set(clock=wrong)
         server = subprocess.Popen(command, env={**os.environ, **faults.environment}, stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None and server.stdout.readline().startswith("Labeler ready")
-        ends = time.monotonic() + 20
-        while bool(store.erasures.noted()) != bool(wrong):
-            assert time.monotonic() < ends
-            time.sleep(0.05)
-        server.terminate()
-        server.communicate(timeout=30)
+        try:
+            assert server.stdout is not None and server.stdout.readline().startswith("Labeler ready")
+            ends = time.monotonic() + 20
+            while bool(store.erasures.noted()) != bool(wrong):
+                assert time.monotonic() < ends
+                time.sleep(0.05)
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)
     assert [event.kind for event in store.events.about(ann.id, DUE, CALLED_OFF)] == [DUE, CALLED_OFF]
     assert len(store.rankings.current()) == 1 and store.annotators.get("ann 0") == ann
     store.close()

@@ -13,11 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
     rule,
     run_state_machine_as_test,
 )
@@ -36,6 +34,7 @@ PEOPLE, COMPARISONS = 4, 4
 SEATS = st.integers(0, PEOPLE - 1)  # the last one is a simulated annotator
 NUMBERS = st.integers(0, COMPARISONS - 1)
 BEST = st.integers(0, 2)
+BACK = st.sampled_from([0, 0, 0, 1, 2])  # how many before the newest
 WISHES = st.sampled_from(["label", "repeat", "gold"])
 PLANS = st.fixed_dictionaries(
     {
@@ -72,9 +71,6 @@ def filled() -> Path:
 class Desk(RuleBasedStateMachine):
     """One study, in which anything may happen next."""
 
-    leases: Bundle[Lease] = Bundle("leases")
-    saved: Bundle[Ranking] = Bundle("saved")
-
     @initialize(plan=PLANS)
     def open(self, plan: dict[str, object]) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="rankloop-")
@@ -83,6 +79,8 @@ class Desk(RuleBasedStateMachine):
         self.study = self.store.studies.edit(self.store.studies.default(), plan=plan)
         self.people = [self.store.annotators.get(f"seat {seat}") for seat in range(PEOPLE)]
         self.comparisons = self.store.comparisons.all()
+        self.leases: list[list[Lease]] = [[] for _ in self.people]  # all that each was ever given
+        self.saved: list[Ranking] = []
         self.acknowledged: dict[str, tuple[str, Tiers]] = {}
         self.nonces = 0
 
@@ -98,46 +96,48 @@ class Desk(RuleBasedStateMachine):
     def truth(self) -> Truth:
         return Truth(self.store, self.study)
 
-    def owner(self, annotator: str) -> Annotator:
-        return self.store.annotators.get(annotator)
-
     # -- annotators ---------------------------------------------------------------------------------------------------
 
-    @rule(target=leases, seat=SEATS, wish=WISHES)
-    def take(self, seat: int, wish: str) -> Lease:
-        lease = self.store.queue.take(self.study, self.people[seat], choosing(wish), lambda one: one.items, LEASE)
-        return self.given(lease)
-
-    @rule(target=leases, seat=SEATS, wish=WISHES)
-    def take_ahead(self, seat: int, wish: str) -> Lease:
-        queue = self.store.queue
-        return self.given(
-            queue.take_ahead([self.study], self.people[seat], choosing(wish), lambda one: one.items, LEASE, spare=0)
+    @rule(seat=SEATS, wish=WISHES)
+    def take(self, seat: int, wish: str) -> None:
+        self.give(
+            seat,
+            self.store.queue.take(self.study, self.people[seat], choosing(wish), lambda one: one.items, LEASE),
         )
 
-    def given(self, lease: Lease | None) -> Lease:
+    @rule(seat=SEATS, wish=WISHES)
+    def take_ahead(self, seat: int, wish: str) -> None:
+        queue, annotator = self.store.queue, self.people[seat]
+        self.give(
+            seat, queue.take_ahead([self.study], annotator, choosing(wish), lambda one: one.items, LEASE, spare=0)
+        )
+
+    def give(self, seat: int, lease: Lease | None) -> None:
         """It is open, and there is a place for its answer."""
         if lease is None:
-            return multiple()
+            return
         truth = self.truth()
         assert truth.is_open(lease.id, lease.annotator, lease.comparison)
         assert truth.has_place(lease.comparison, lease.annotator, lease.purpose)
-        return lease
+        self.leases[seat] = [*(one for one in self.leases[seat] if one.id != lease.id), lease]
 
-    @rule(target=saved, lease=leases, best=BEST, tie=st.booleans())
-    def submit(self, lease: Lease, best: int, tie: bool) -> Ranking:
-        items = self.store.comparisons.get(lease.comparison).items
-        others = [item for item in items if item != items[best]]
-        tiers = [[items[best]], others] if tie else [[items[best]], *([item] for item in others)]
-        return self.answer(lease, self.store.rankings.submit, tiers)
+    @rule(seat=SEATS, back=BACK, best=BEST, tie=st.booleans())
+    def submit(self, seat: int, back: int, best: int, tie: bool) -> None:
+        for lease in self.leases[seat][-1 - back :][:1]:
+            others = [item for item in lease.order if item != sorted(lease.order)[best]]
+            first = [sorted(lease.order)[best]]
+            self.answer(
+                lease, self.store.rankings.submit, [first, others] if tie else [first, *([one] for one in others)]
+            )
 
-    @rule(target=saved, lease=leases)
-    def skip(self, lease: Lease) -> Ranking:
-        return self.answer(lease, self.store.rankings.skip, [])
+    @rule(seat=SEATS, back=BACK)
+    def skip(self, seat: int, back: int) -> None:
+        for lease in self.leases[seat][-1 - back :][:1]:
+            self.answer(lease, self.store.rankings.skip, [])
 
-    def answer(self, lease: Lease, act: Callable[[Annotator, Answer], Ranking], tiers: Tiers) -> Ranking:
+    def answer(self, lease: Lease, act: Callable[[Annotator, Answer], Ranking], tiers: Tiers) -> None:
         """Stored if the lease is open and nobody has the place, refused else."""
-        owner, truth, nonce = self.owner(lease.annotator), self.truth(), self.nonce()
+        owner, truth, nonce = self.store.annotators.get(lease.annotator), self.truth(), self.nonce()
         may = truth.is_open(lease.id, owner.id, lease.comparison) and (
             not tiers or truth.has_place(lease.comparison, owner.id, lease.purpose)
         )
@@ -145,31 +145,33 @@ class Desk(RuleBasedStateMachine):
             made = act(owner, Answer(lease.comparison, lease.id, nonce, tiers))
         except NotLeased:
             assert not may
-            return multiple()
+            return
         assert may
         self.acknowledged[made.id] = (nonce, tiers)
-        return made
+        self.saved.append(made)
 
-    @rule(ranking=saved, lease=leases)
-    def send_again(self, ranking: Ranking, lease: Lease) -> None:
-        """A retry is known by its nonce, whatever it is about."""
-        if self.store.rankings.of_nonce(self.owner(ranking.annotator), ranking.nonce) is None:
-            return  # erased meanwhile
-        for act in (self.store.rankings.submit, self.store.rankings.skip):
-            with pytest.raises(NonceUsed) as known:
-                act(self.owner(ranking.annotator), Answer(lease.comparison, lease.id, ranking.nonce, ranking.tiers))
-            assert known.value.ranking == ranking.id
+    @rule(back=BACK, seat=SEATS)
+    def send_again(self, back: int, seat: int) -> None:
+        """A retry is known by its nonce, whatever it is about; of whoever was erased nothing may be known any more."""
+        for ranking, lease in zip(self.saved[-1 - back :][:1], self.leases[seat][-1:], strict=False):
+            owner = self.store.annotators.get(ranking.annotator)
+            if self.store.rankings.of_nonce(owner, ranking.nonce) is None:
+                return
+            for act in (self.store.rankings.submit, self.store.rankings.skip):
+                with pytest.raises(NonceUsed) as known:
+                    act(owner, Answer(lease.comparison, lease.id, ranking.nonce, ranking.tiers))
+                assert known.value.ranking == ranking.id
 
-    @rule(lease=leases, seat=SEATS)
-    def use_anothers_lease(self, lease: Lease, seat: int) -> None:
-        if self.people[seat].id != lease.annotator:
+    @rule(seat=SEATS, other=SEATS)
+    def use_anothers_lease(self, seat: int, other: int) -> None:
+        for lease in self.leases[other][-1:] if other != seat else ():
             with pytest.raises(NotLeased):
                 self.store.rankings.skip(self.people[seat], Answer(lease.comparison, lease.id, self.nonce()))
             with pytest.raises(NotLeased):
                 self.store.queue.revive(lease.id, self.people[seat], lease.comparison, LEASE)
 
-    @rule(target=leases, seat=SEATS)
-    def undo(self, seat: int) -> Lease:
+    @rule(seat=SEATS)
+    def undo(self, seat: int) -> None:
         """What counts can always be taken back, unless an admin's act has left the comparison with too many."""
         truth, annotator = self.truth(), self.people[seat]
         newest = [act for act in truth.standing if act["annotator"] == annotator.id][-1:]
@@ -177,9 +179,9 @@ class Desk(RuleBasedStateMachine):
             undone, lease = self.store.rankings.undo(annotator, self.nonce(), LEASE)
         except NothingToUndo:
             assert not newest or (newest[0]["purpose"] in LABELS and not self.undoable(truth, newest[0]["id"]))
-            return multiple()
+            return
         assert [undone.id] == [act["id"] for act in newest]
-        return self.given(lease)
+        self.give(seat, lease)
 
     def undoable(self, truth: Truth, ranking: str) -> bool:
         """Whether it counts, and its comparison has no more labels than it wants."""
@@ -187,55 +189,72 @@ class Desk(RuleBasedStateMachine):
         place = (act["comparison"], act["purpose"], truth.simulated[act["annotator"]])
         return truth.counts_now(ranking) and truth.counts()[place] <= truth.most(place)
 
-    @rule(target=leases, ranking=saved, seat=SEATS)
-    def reopen(self, ranking: Ranking, seat: int) -> Lease:
+    @rule(seat=SEATS, back=BACK)
+    def reopen(self, seat: int, back: int) -> None:
         """One's own answer that stands; one that counts always."""
         truth, annotator = self.truth(), self.people[seat]
-        theirs = any((act["id"], act["annotator"]) == (ranking.id, annotator.id) for act in truth.standing)
-        try:
-            lease = self.store.rankings.reopen(annotator, ranking.id, LEASE)
-        except UnknownName:
-            assert not theirs
-            return multiple()
-        except NothingToUndo:
-            assert theirs and not truth.counts_now(ranking.id)
-            return multiple()
-        assert theirs
-        return self.given(lease)
+        for ranking in self.saved[-1 - back :][:1]:
+            theirs = any((act["id"], act["annotator"]) == (ranking.id, annotator.id) for act in truth.standing)
+            try:
+                lease = self.store.rankings.reopen(annotator, ranking.id, LEASE)
+            except UnknownName:
+                assert not theirs
+            except NothingToUndo:
+                assert theirs and not truth.counts_now(ranking.id)
+            else:
+                assert theirs
+                self.give(seat, lease)
 
-    @rule(target=leases, lease=leases)
-    def renew(self, lease: Lease) -> Lease:
+    @rule(seat=SEATS, wish=WISHES, best=BEST)
+    def rank(self, seat: int, wish: str, best: int) -> None:
+        """What mostly follows one another."""
+        self.take(seat, wish)
+        self.submit(seat, 0, best, tie=False)
+
+    @rule(back=BACK, best=BEST)
+    def change(self, back: int, best: int) -> None:
+        """An answer of whoever gave it, as long as they are there."""
+        for ranking in self.saved[-1 - back :][:1]:
+            for seat, annotator in enumerate(self.people):
+                if annotator.id == ranking.annotator:
+                    self.reopen(seat, back)
+                    self.submit(seat, 0, best, tie=True)
+
+    @rule(seat=SEATS, back=BACK)
+    def renew(self, seat: int, back: int) -> None:
         """Also when it ran out: then only if nobody has, or may yet fill, the place."""
-        before, owner = self.truth(), self.owner(lease.annotator)
-        try:
-            renewed = self.store.queue.revive(lease.id, owner, lease.comparison, LEASE)
-        except NotLeased:
-            return multiple()
-        ran_out = lease.id not in {row["id"] for row in before.open_leases()}
-        if ran_out and lease.purpose in LABELS and not before.simulated[owner.id]:
-            given, holders = before.labels(lease.comparison), before.holders(lease.comparison) - {owner.id}
-            most = before.wanted(lease.comparison) + before.extra(lease.comparison)
-            theirs = owner.id in {act["annotator"] for act in given}
-            again = owner.id in before.holders(lease.comparison)
-            assert theirs or again or len(given) + len(holders) < most
-        return self.given(renewed)
+        for lease in self.leases[seat][-1 - back :][:1]:
+            before, owner = self.truth(), self.store.annotators.get(lease.annotator)
+            try:
+                renewed = self.store.queue.revive(lease.id, owner, lease.comparison, LEASE)
+            except NotLeased:
+                return
+            ran_out = lease.id not in {row["id"] for row in before.open_leases()}
+            if ran_out and lease.purpose in LABELS and not before.simulated[owner.id]:
+                given, holders = before.labels(lease.comparison), before.holders(lease.comparison)
+                most = before.wanted(lease.comparison) + before.extra(lease.comparison)
+                theirs = owner.id in {act["annotator"] for act in given} | holders
+                assert theirs or len(given) + len(holders) < most
+            self.give(seat, renewed)
 
-    @rule(lease=leases)
-    def give_back(self, lease: Lease) -> None:
-        open_before = self.truth().is_open(lease.id, lease.annotator, lease.comparison)
-        try:
-            self.store.queue.release(self.store.queue.check(lease.id, lease.annotator, lease.comparison))
-        except NotLeased:
-            assert not open_before
+    @rule(seat=SEATS, back=BACK)
+    def give_back(self, seat: int, back: int) -> None:
+        for lease in self.leases[seat][-1 - back :][:1]:
+            open_before = self.truth().is_open(lease.id, lease.annotator, lease.comparison)
+            try:
+                self.store.queue.release(self.store.queue.check(lease.id, lease.annotator, lease.comparison))
+            except NotLeased:
+                assert not open_before
 
-    @rule(lease=leases, best=BEST)
-    def draft(self, lease: Lease, best: int) -> None:
+    @rule(seat=SEATS, best=BEST)
+    def draft(self, seat: int, best: int) -> None:
         """Kept until the next one, or until the answer."""
-        owner, body = self.owner(lease.annotator), {"tiers": [[lease.order[best]]]}
-        if self.truth().is_open(lease.id, owner.id, lease.comparison):
-            self.store.queue.save_draft(lease.comparison, owner, body)
-            kept = self.store.queue.draft(lease.comparison, owner)
-            assert kept is not None and kept.body == body
+        for lease in self.leases[seat][-1:]:
+            owner, body = self.store.annotators.get(lease.annotator), {"tiers": [[lease.order[best]]]}
+            if self.truth().is_open(lease.id, owner.id, lease.comparison):
+                self.store.queue.save_draft(lease.comparison, owner, body)
+                kept = self.store.queue.draft(lease.comparison, owner)
+                assert kept is not None and kept.body == body
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -298,6 +317,7 @@ class Desk(RuleBasedStateMachine):
         if deletes:
             self.acknowledged = {ident: said for ident, said in self.acknowledged.items() if ident not in theirs}
         self.people[seat] = add_annotator(self.store, f"seat {seat} {self.nonce()}", gone.simulated)
+        self.leases[seat] = []
 
     # -- what holds after each of these -------------------------------------------------------------------------------
 
@@ -325,7 +345,7 @@ def choosing(wish: str) -> Callable[[Offer], Pick | None]:
     return choose
 
 
-@pytest.mark.parametrize("examples", [pytest.param(15, marks=pytest.mark.smoke), 250])
+@pytest.mark.parametrize("examples", [pytest.param(15, marks=pytest.mark.smoke), 150])
 def test_whatever_annotators_and_admins_do_in_any_order(examples: int) -> None:
     run_state_machine_as_test(
         Desk,
