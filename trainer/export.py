@@ -15,10 +15,10 @@ from trainer.adapters import WrongAdapter, check_template, checked_config, check
 from trainer.classifier import as_classifier, kept_scores, shorten
 from trainer.ensemble import FILE as ENSEMBLE
 from trainer.exits import checked_layers, named_layers
-from trainer.models import Base, load_base
+from trainer.models import Base, base_without_model, load_base
 from trainer.recheck import FILE as RECHECK
 from trainer.recheck import read_recheck
-from trainer.roles import HEAD
+from trainer.roles import HEAD, same_weights
 
 ALONE = ("adapter_config.json", "adapter_model.safetensors", HEAD, CARD)
 
@@ -48,17 +48,15 @@ def export(config: Export) -> dict[str, Any]:
     card = card_of(config.adapter)
     if config.out.exists() and any(config.out.iterdir()):
         raise RankloopError(f"{config.out} is not empty; give another --out.")
-    if card["kind"] == "reward" and config.merge:
-        check_one_state(card, config.adapter)
-    dtype = getattr(torch, config.dtype) if config.dtype else None
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    base = load_base(config.model or card["base"], "none", cpu, dtype, computing=gpu)
-    check_template(config.adapter, card, base)
-    if base.tokenizer_hash != card["tokenizer"]:
-        raise WrongAdapter(
-            f"The adapter {config.adapter} was trained with another tokenizer than that of {base.id}; give --model the base "
-            "that it was trained on."
-        )
+    base = base_without_model(config.model or card["base"])
+    check_base(base, card, config.adapter)
+    if config.merge:
+        if card["kind"] == "reward":
+            check_classifier(base, card, config.adapter)
+        dtype = getattr(torch, config.dtype) if config.dtype else None
+        cpu, gpu = torch.device("cpu"), torch.device("cuda")
+        base = load_base(base.id, "none", cpu, dtype, computing=gpu)
+        check_base(base, card, config.adapter)  # of a hub id, now that its weights are there
     found = {"out": str(config.out), "kind": card["kind"], "merged": config.merge}
     if not config.merge:
         write_alone(config.adapter, config.out)
@@ -93,8 +91,26 @@ def write_alone(adapter: Path, out: Path) -> None:
             shutil.copy(adapter / name, out / name)
 
 
-def check_one_state(card: dict[str, Any], adapter: Path) -> None:
-    """Raises RankloopError if a reward model's head reads a mean, as no sequence classifier does."""
+def check_base(base: Base, card: dict[str, Any], adapter: Path) -> None:
+    """Raises WrongAdapter if the adapter is known to be another base's; another quantisation's it may be."""
+    check_template(adapter, card, base)
+    remedy = "give --model the base that it was trained on."
+    if base.tokenizer_hash != card["tokenizer"]:
+        raise WrongAdapter(f"The adapter {adapter} was trained with another tokenizer than that of {base.id}; {remedy}")
+    if same_weights(card, base) is False:
+        raise WrongAdapter(
+            f"The adapter {adapter} was trained with the weights of {card['base']} {card['weights']!r}, and those of "
+            f"{base.id} are {base.weights!r}; {remedy}"
+        )
+
+
+def check_classifier(base: Base, card: dict[str, Any], adapter: Path) -> None:
+    """Raises RankloopError if a reward model reads what no sequence classifier does: another model's state, or a mean."""
+    if base.is_encoder_decoder:
+        raise RankloopError(
+            f"{base.id} is an encoder-decoder, whose sequence classifiers read another state than rankloop's reward models; "
+            "export the adapter without --merge."
+        )
     means = {
         ("an answer's states", "--pooling last"): card.get("pooling", "last") != "last",
         ("several layers", "--layer and one number"): len(named_layers(card.get("layer"))) > 1,
@@ -114,11 +130,6 @@ def merged(base: Base, adapter: Path) -> Any:
 
 def write_classifier(base: Base, adapter: Path, card: dict[str, Any], out: Path) -> float | None:
     """A merged reward model as a sequence classifier; how far its scores are off, None if no answers travel with it."""
-    if base.is_encoder_decoder:
-        raise RankloopError(
-            f"{base.id} is an encoder-decoder, whose sequence classifiers read another state than rankloop's reward models; "
-            "export the adapter without --merge."
-        )
     model = merged(base, adapter)
     if layers := checked_layers(card.get("layer"), base):
         shorten(base, layers[-1])

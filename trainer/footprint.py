@@ -8,7 +8,7 @@ import torch
 from trainer.embedded import EMBEDDED
 from trainer.fake_base import empty_model
 from trainer.fitting import GIB, Setup, rehearsing
-from trainer.kept_base import WORTH_KEEPING
+from trainer.kept_base import SHARD, WORTH_KEEPING
 from trainer.known_models import BYTES
 from trainer.rehearsal import Ways
 
@@ -19,7 +19,8 @@ WHEEL = 0.1  # GiB: the embedded model's
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """In GiB. `host`: resident while loading; the checkpoint's files are mapped, and the system can drop what is read."""
+    """In GiB. `host`: resident while loading, and while a quantised base is written, file by file; the checkpoint's files are
+    mapped, and the system can drop what is read."""
 
     parameters: int
     download: float
@@ -42,8 +43,9 @@ def footprint(setup: Setup, checkpoint: str, name: str, rank: int, weights: int)
     each = BYTES.get(checkpoint, 4)
     download = WHEEL if name == EMBEDDED else sum(sizes) * each / GIB
     adapters = 4 * 4 * rank * sum(sum(p.shape) for p in model.parameters() if p.dim() == 2) / GIB
-    host = PROCESS + IN_FLIGHT * max(sizes) * each / GIB
     kept = weights / GIB if setup.quantization != "none" and weights / GIB >= WORTH_KEEPING else 0.0
+    written = min(kept, max(SHARD, 2 * max(sizes)) / GIB)  # the largest tensor, the embeddings, stays in 16 bits
+    host = PROCESS + IN_FLIGHT * max(sizes) * each / GIB + written
     return Footprint(sum(sizes), download, download + adapters + kept, host)
 
 

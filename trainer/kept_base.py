@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig, PretrainedConfig
+from transformers import BitsAndBytesConfig
 
 from trainer.embedded import cache_folder
+from trainer.fingerprint import commit_of
 
 GIB = 2**30
 WORTH_KEEPING = 1.0  # GiB of quantised weights: a smaller model is quantised in seconds
+SHARD = 10**9  # bytes of a file: so much of a card's weights is in the machine's memory at a time while it is written
+FINGERPRINT = "fingerprint"  # file: of the weights that were quantised, which may have been deleted since
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.index.json", "config.json")
 
 
@@ -27,16 +30,14 @@ class KeptBase:
     folder: Path
 
     @classmethod
-    def of(
-        cls, source: str | Path, config: PretrainedConfig, quantization: BitsAndBytesConfig, dtype: torch.dtype
-    ) -> "KeptBase":
+    def of(cls, source: str | Path, quantization: BitsAndBytesConfig, dtype: torch.dtype) -> "KeptBase":
         """By the weights (the hub's commit, or a folder's files with their sizes and times), how they are quantised, and the
         versions of the libraries that do it."""
         if Path(source).is_dir():
             files = sorted(file for pattern in WEIGHT_FILES for file in Path(source).glob(pattern))
             weights: Any = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         else:
-            weights = [str(source), getattr(config, "_commit_hash", None)]
+            weights = [str(source), commit_of(source)]
         libraries = [version(name) for name in ("bitsandbytes", "transformers")]
         said = json.dumps([weights, quantization.to_diff_dict(), str(dtype), libraries], default=str)
         return cls(cache_folder() / "bases" / hashlib.sha256(said.encode()).hexdigest()[:24])
@@ -46,8 +47,15 @@ class KeptBase:
         """Whether it can be read."""
         return (self.folder / "config.json").is_file()
 
-    def keep(self, model: Any) -> None:
-        """Write the loaded model if it is large and there is room; whole or not at all. Says on stderr what it does."""
+    @property
+    def weights(self) -> str:
+        """The fingerprint of what was quantised; "" if it is not known."""
+        path = self.folder / FINGERPRINT
+        return path.read_text() if path.is_file() else ""
+
+    def keep(self, model: Any, weights: str) -> None:
+        """Write the loaded model, quantised from those `weights` (their fingerprint), if it is large and there is room; whole
+        or not at all. Says on stderr what it does."""
         size = model.get_memory_footprint() / GIB
         if size < WORTH_KEEPING:
             return
@@ -63,7 +71,8 @@ class KeptBase:
         print(f"Keeping the quantised base for the next stages ({size:.1f} GiB in {self.folder}) ...", file=sys.stderr)
         with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".writing-") as temporary:
             whole = Path(temporary) / "base"
-            model.save_pretrained(whole)
+            model.save_pretrained(whole, max_shard_size=SHARD)
+            (whole / FINGERPRINT).write_text(weights)
             try:
                 whole.rename(self.folder)
             except OSError:  # another process was first

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +19,15 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PretrainedConfig,
 )
 
 from preferences.errors import RankloopError
 from preferences.records import Message
-from trainer.embedded import EMBEDDED, cache_folder, embedded_model
+from trainer.embedded import EMBEDDED, GGUF_SHA256, cache_folder, embedded_model
+from trainer.fingerprint import fingerprint
+from trainer.head import check_head
 from trainer.kept_base import KeptBase
 from trainer.norms import quicken
 from trainer.templates import earlier, held, plain_template
@@ -38,6 +43,14 @@ SAFE: dict[str, Any] = {
 # _FLOAT16_NOT_SUPPORTED_MODELS, of 2025). Encoder-decoders (T5's feed-forward) join them.
 IN_BF16 = {"gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"}
 
+# What decides the numbers of a quantised layer. int8 with threshold 0: a row then does not depend on its batch. nf4 with the
+# blocks' scales in 8 bits as well (arXiv 2305.14314, section 3): 0.37 bits a weight less, 0.9 GiB of 20 billion.
+NUMBERS: dict[Quantization, dict[str, Any]] = {
+    "none": {},
+    "int8": {"llm_int8_threshold": 0.0},
+    "nf4": {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+}
+
 
 class UnknownModel(RankloopError):
     """The model cannot be loaded by that name."""
@@ -45,7 +58,8 @@ class UnknownModel(RankloopError):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A frozen model. `stop_ids`: tokens that end an answer; the first is the one that training appends."""
+    """A frozen model. `stop_ids`: tokens that end an answer; the first is the one that training appends. `weights`: their
+    fingerprint, "" if they are not there to be looked at."""
 
     model: Any
     tokenizer: Any
@@ -55,6 +69,7 @@ class Base:
     stop_ids: tuple[int, ...]
     pad_id: int
     is_encoder_decoder: bool
+    weights: str = ""
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of the conversation up to the place where the answer begins."""
@@ -93,9 +108,14 @@ class Base:
         return next((how for how, one in known.items() if self._tokenizer_hash(one) == tokenizer_hash), None)
 
     @property
-    def identity(self) -> dict[str, str]:
-        """What an adapter must agree with to be loaded onto this base."""
+    def called(self) -> dict[str, str]:
+        """What ids of policies are made of, on every host alike."""
         return {"base": self.id, "quantization": self.quantization, "tokenizer": self.tokenizer_hash}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What an adapter must agree with to be loaded onto this base."""
+        return {**self.called, "weights": self.weights, "quantization_config": NUMBERS[self.quantization]}
 
 
 def short_hash(text: str) -> str:
@@ -125,7 +145,8 @@ def load_base(
     name: str, quantization: Quantization | None = None, device: torch.device | None = None,
     dtype: torch.dtype | None = None, sharded: bool = False, computing: torch.device | None = None,
 ) -> Base:  # fmt: skip
-    """The model of a hub id, a local folder, or the embedded one, frozen. Raises UnknownModel.
+    """The model of a hub id, a local folder, or the embedded one, frozen. Raises UnknownModel, and RankloopError for a model
+    that `check_head` refuses (its caller asks that of one that it takes to parts).
 
     `quantization` None means the device's default, `dtype` None the type that the device computes in, or the one that is
     `computing` if that is another. `sharded`: it will be taken to parts, for which 4-bit weights must be stored as numbers of
@@ -135,14 +156,14 @@ def load_base(
     if device.type == "cuda":
         repeatable()
     quantization = quantization or default_quantization(device)
-    source: str | Path = embedded_model(cache_folder()) if name == EMBEDDED else name
-    try:
+    with one_sentence(name):
+        source = source_of(name)
         check_weights(source)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         dtype = dtype or compute_dtype(computing or device, config)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         wanted = quantization_config(quantization, dtype, dtype if sharded else torch.uint8)
-        kept = KeptBase.of(source, config, wanted, dtype) if wanted else None
+        kept = KeptBase.of(source, wanted, dtype) if wanted else None
         place: dict[str, Any] = {"pretrained_model_name_or_path": source}
         if kept:  # what is kept says itself how it is quantised
             place = (
@@ -151,16 +172,53 @@ def load_base(
                 else place | {"quantization_config": wanted}
             )
         model = auto.from_pretrained(**place, dtype=dtype, device_map={"": device}, **SAFE)
+        weights = weights_of(name, source) or (kept.weights if kept else "")
         if kept and not kept.there:
-            kept.keep(model)
+            kept.keep(model, weights)
         model.name_or_path = str(source)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    freeze(model)
+    base = described(model, model.config, model.generation_config, tokenizer, name, quantization, device, weights)
+    if not sharded and (device.type != "cpu" or dtype == torch.float32):  # to multiply in 16 bits takes a CPU long
+        check_head(base)
+    return base
+
+
+def base_without_model(name: str) -> Base:
+    """What is known of a base before its weights are loaded: its `model` is None. Raises UnknownModel."""
+    with one_sentence(name):
+        source = source_of(name)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        try:
+            generation = GenerationConfig.from_pretrained(source)
+        except OSError:  # none was published; this is what a model makes of its configuration then
+            generation = GenerationConfig.from_model_config(config)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        weights = weights_of(name, source)
+    return described(None, config, generation, tokenizer, name, "none", torch.device("cpu"), weights)
+
+
+def source_of(name: str) -> str | Path:
+    """Where transformers finds a model."""
+    return embedded_model(cache_folder()) if name == EMBEDDED else name
+
+
+def weights_of(name: str, source: str | Path) -> str:
+    """The fingerprint of the published weights; of the embedded model that of the file that it is converted from, since what
+    the conversion writes may differ from version to version."""
+    return GGUF_SHA256[:16] if name == EMBEDDED else fingerprint(source)
+
+
+@contextmanager
+def one_sentence(name: str) -> Iterator[None]:
+    """Raises UnknownModel for whatever transformers and safetensors raise within."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnknownModel(
             f"The model {name!r} could not be loaded ({reason}); give --model a folder, a hub id, or {EMBEDDED}."
         ) from error
-    return freeze(model, tokenizer, name, quantization, device)
 
 
 def repeatable() -> None:
@@ -183,19 +241,25 @@ def check_weights(source: str | Path) -> None:
         )
 
 
-def freeze(model: Any, tokenizer: Any, name: str, quantization: Quantization, device: torch.device) -> Base:
-    """A Base of a loaded model: no gradients, no dropout, a pad token that is not an end token, a chat template
-    that makes the same prompts every day."""
+def freeze(model: Any) -> None:
+    """No gradients, no dropout."""
     model.requires_grad_(False)
     model.eval()
     tame(model)
     quicken(model)
-    seq2seq = bool(model.config.is_encoder_decoder)
+
+
+def described(
+    model: Any, config: Any, generation: Any, tokenizer: Any, name: str, quantization: Quantization, device: torch.device,
+    weights: str,
+) -> Base:  # fmt: skip
+    """A Base with a pad token that is not an end token, and a chat template that makes the same prompts every day."""
+    seq2seq = bool(config.is_encoder_decoder)
     own = tokenizer.get_chat_template() if tokenizer.chat_template else plain_template(tokenizer, ends=seq2seq)
     tokenizer.chat_template = held(own)
-    stop_ids = end_tokens(model, tokenizer)
+    stop_ids = end_tokens(generation, tokenizer)
     pad_id = pad_token(tokenizer, stop_ids)
-    return Base(model, tokenizer, str(name), quantization, device, stop_ids, pad_id, seq2seq)
+    return Base(model, tokenizer, str(name), quantization, device, stop_ids, pad_id, seq2seq, weights)
 
 
 def tame(model: Any) -> None:
@@ -220,9 +284,9 @@ def forget_input(layer: nn.Module, args: Any, out: Tensor) -> None:  # noqa: ARG
         step.A = None
 
 
-def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The tokenizer's end token first, then the other ones that generation stops at."""
-    configured = model.generation_config.eos_token_id
+def end_tokens(generation: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The tokenizer's end token first, then the other ones that the generation's configuration stops at."""
+    configured = generation.eos_token_id
     others = configured if isinstance(configured, list) else [configured]
     ids = dict.fromkeys([tokenizer.eos_token_id, *others])
     return tuple(token for token in ids if token is not None)
@@ -239,14 +303,10 @@ def pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> int:
 def quantization_config(
     quantization: Quantization, dtype: torch.dtype, storage: torch.dtype = torch.uint8
 ) -> BitsAndBytesConfig | None:
-    """How bitsandbytes loads the base. int8 with threshold 0: a row then does not depend on its batch. nf4 with the blocks'
-    scales in 8 bits as well (arXiv 2305.14314, section 3): 0.37 bits a weight less, 0.9 GiB of 20 billion.
-    """
+    """How bitsandbytes loads the base."""
     if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
+        return BitsAndBytesConfig(load_in_8bit=True, **NUMBERS[quantization])
     if quantization == "nf4":
-        return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True,
-            bnb_4bit_quant_storage=storage,
-        )  # fmt: skip
+        place = {"bnb_4bit_compute_dtype": dtype, "bnb_4bit_quant_storage": storage}
+        return BitsAndBytesConfig(load_in_4bit=True, **place, **NUMBERS[quantization])
     return None

@@ -24,6 +24,7 @@ from preferences.run_files import CARD, WEIGHTS, holds_adapter
 from trainer.adapters import WrongAdapter, check_shapes, check_template, checked_config, checked_weights, read_json
 from trainer.batches import Batch, Example, collate, collate_pairs
 from trainer.exits import Layers, checked_layers, leaving, stack_of
+from trainer.head import head_logits
 from trainer.lora import folded_forward, fuses, routed_forward
 from trainer.models import Base
 from trainer.runs import whole_folder
@@ -258,11 +259,7 @@ class Roles:
 
     def logits(self, states: Tensor) -> Tensor:
         """(..., vocabulary) in fp32, from states."""
-        if getattr(self.base.model.config, "scale_decoder_outputs", False):
-            states = states * self.base.model.config.d_model**-0.5
-        head = self.base.model.get_output_embeddings()
-        logits: Tensor = head(states.to(head.weight.dtype))
-        return logits.float()
+        return head_logits(self.base.model, states)
 
     @property
     def hidden_size(self) -> int:
@@ -311,10 +308,22 @@ def read_card(folder: Path, base: Base) -> dict[str, Any]:
         raise WrongAdapter(f"{folder} holds no rankloop adapter; give the 'adapter' folder of a run.")
     card = read_json(folder / CARD)
     check_template(folder, card, base)
+    same = same_weights(card, base)
     for what, value in base.identity.items():
-        if card.get(what) != value:
-            raise WrongAdapter(
-                f"The adapter {folder} was trained with {what} {card.get(what)!r}, and this is {value!r}; "
-                "load it on what it was trained on."
-            )
+        then = card.get(what)
+        if then == value or (what == "base" and same):  # the same base has other paths on other hosts
+            continue
+        if what in ("weights", "quantization_config") and not (then and value):  # older adapters do not say
+            continue
+        of_what = f"the weights of {base.id}" if what == "weights" else what
+        raise WrongAdapter(
+            f"The adapter {folder} was trained with {of_what} {then!r}, and this is {value!r}; load it on what it was "
+            "trained on."
+        )
     return card
+
+
+def same_weights(card: dict[str, Any], base: Base) -> bool | None:
+    """Whether an adapter was trained on these very weights, under whatever name; None if either side does not know."""
+    then, now = card.get("weights"), base.weights
+    return then == now if then and now else None

@@ -16,6 +16,7 @@ from preferences.errors import NameTaken
 from preferences.records import Policy, PolicyKind, Study, content_id
 from preferences.store import Store
 from trainer.embedded import EMBEDDED, cache_folder
+from trainer.head import check_head
 from trainer.models import Base, Quantization, default_device, load_base
 from trainer.perplexity import said_of
 from trainer.sharding import shard
@@ -67,6 +68,7 @@ def open_base(stage: Stage, world: World = ALONE) -> Base:
         base = load_base(stage.model, quantization, place, sharded=world.sharded, computing=world.device)
     if world.sharded and world.device:
         base = shard(base, world.device)
+        check_head(base)
     if base.quantization != "none":
         print(said_of(base), file=sys.stderr)
     return base
@@ -123,7 +125,7 @@ def register(
     store: Store, study: Study, name: str, kind: PolicyKind, base: Base, adapter: Path, next_: bool, **fields: Any
 ) -> Policy:
     """The policy row of a trained adapter; from now on it answers the study's prompts if `next_`."""
-    ident = content_id("policy", kind, base.identity, str(adapter.resolve()), fields.get("data_hash", ""), name)
+    ident = content_id("policy", kind, base.called, str(adapter.resolve()), fields.get("data_hash", ""), name)
     with store.write():
         policy = store.policies.add(
             Policy(ident, name, kind, base.id, base.quantization, str(adapter.resolve()), **fields)

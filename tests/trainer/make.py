@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
 
-from trainer.batches import Batch, Example
+from trainer.batches import Batch, Example, pad
 from trainer.models import Base, load_base
 from trainer.roles import Roles, lora_config
 
@@ -68,6 +69,15 @@ def routed_logits(roles: Roles, batch: Batch, *blocks: str) -> Tensor:
     """(rows, R + 1, vocabulary) through the routed forward, without gradients."""
     with torch.no_grad(), roles.routed(*blocks):
         return roles.logits(roles.response_states(batch))
+
+
+def classified(out: Path, pad_id: int, **options: object) -> list[float]:
+    """Scores of the examples by a sequence classifier of transformers alone."""
+    model = AutoModelForSequenceClassification.from_pretrained(out, **options).eval()
+    ids, mask = pad([example.prompt + example.response for example in EXAMPLES], pad_id, torch.device("cpu"))
+    with torch.no_grad():
+        found: list[float] = model(input_ids=ids, attention_mask=mask.long()).logits.squeeze(-1).tolist()
+    return found
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:

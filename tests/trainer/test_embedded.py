@@ -13,7 +13,16 @@ from tests.tiny import save_tiny_llama
 from tests.trainer.make import is_one_sentence
 from trainer import embedded
 from trainer.budget import sampling_budget
-from trainer.embedded import EMBEDDED, GGUF, EmbeddedModelMissing, cache_folder, download, embedded_model, unpack
+from trainer.embedded import (
+    EMBEDDED,
+    GGUF,
+    GGUF_SHA256,
+    EmbeddedModelMissing,
+    cache_folder,
+    download,
+    embedded_model,
+    unpack,
+)
 from trainer.models import load_base
 from trainer.roles import Roles
 from trainer.rollout import Sampling, generate
@@ -96,6 +105,7 @@ def test_the_cached_model_needs_no_network(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("RANKLOOP_CACHE", str(tmp_path))
     base = load_base(EMBEDDED, "none")
     assert (base.id, base.model.config.hidden_size) == (EMBEDDED, 64)
+    assert base.weights == GGUF_SHA256[:16]  # on every machine, whatever the conversion there writes
 
 
 def test_what_is_converted_is_used_ever_after(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
@@ -20,10 +20,9 @@ from transformers import (
 
 from preferences.errors import RankloopError
 from tests.tiny import save, save_tiny_llama, tiny_tokenizer
-from tests.trainer.make import EXAMPLES, close, routed_logits, with_adapters
-from trainer.batches import pad
+from tests.trainer.make import EXAMPLES, classified, close, routed_logits, with_adapters
 from trainer.export import Export, export
-from trainer.models import load_base
+from trainer.models import UnknownModel, load_base
 from trainer.roles import Roles, WrongAdapter
 from trainer.scoring import RewardModel
 
@@ -72,15 +71,6 @@ def reward_model(
     return model
 
 
-def classified(out: Path, pad_id: int, **options: object) -> list[float]:
-    """Scores of the examples by transformers alone."""
-    model = AutoModelForSequenceClassification.from_pretrained(out, **options).eval()
-    ids, mask = pad([example.prompt + example.response for example in EXAMPLES], pad_id, torch.device("cpu"))
-    with torch.no_grad():
-        found: list[float] = model(input_ids=ids, attention_mask=mask.long()).logits.squeeze(-1).tolist()
-    return found
-
-
 def test_a_policy_alone_is_plain_peft_with_its_tokenizer(llama_folder: Path, tmp_path: Path) -> None:
     roles = policy(llama_folder, tmp_path / "adapter")
     found = export(Export(adapter=tmp_path / "adapter", out=tmp_path / "out"))
@@ -89,6 +79,18 @@ def test_a_policy_alone_is_plain_peft_with_its_tokenizer(llama_folder: Path, tmp
     with torch.no_grad(), roles.routed("policy"):
         assert close(peft(IDS).logits, roles.base.model(IDS).logits)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == roles.base.tokenizer.chat_template
+
+
+def test_a_policy_alone_is_exported_without_the_weights_of_its_base(llama_folder: Path, tmp_path: Path) -> None:
+    """Which may be forty gigabytes, or lie on another machine."""
+    policy(llama_folder, tmp_path / "adapter", "int8")
+    shutil.copytree(llama_folder, tmp_path / "hollow")
+    (tmp_path / "hollow" / "model.safetensors").unlink()
+    options = {"adapter": tmp_path / "adapter", "model": str(tmp_path / "hollow")}
+    assert not export(Export(out=tmp_path / "out", **options))["merged"]  # type: ignore[arg-type]
+    assert {"adapter_model.safetensors", "tokenizer.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(UnknownModel):
+        export(Export(out=tmp_path / "merged", merge=True, **options))  # type: ignore[arg-type]
 
 
 def test_a_policy_alone_is_laid_out_as_vllm_loads_it(llama_folder: Path, tmp_path: Path) -> None:
@@ -185,6 +187,7 @@ def test_what_cannot_be_exported_is_one_sentence(llama_folder: Path, t5_folder: 
     reward_model(t5_folder, tmp_path / "t5")
     policy(llama_folder, tmp_path / "policy")
     other = save_tiny_llama(tmp_path / "other", vocabulary=300)
+    replaced = save_tiny_llama(tmp_path / "replaced", seed=1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     for options, words in (
@@ -192,6 +195,10 @@ def test_what_cannot_be_exported_is_one_sentence(llama_folder: Path, t5_folder: 
         ({"adapter": tmp_path / "layers", "merge": True}, "one number"),
         ({"adapter": tmp_path / "t5", "merge": True}, "encoder-decoder"),
         ({"adapter": tmp_path / "policy", "model": str(other)}, "trained with another tokenizer"),
+        (
+            {"adapter": tmp_path / "policy", "model": str(replaced)},
+            f"weights of {llama_folder} '.*those of {replaced} are",
+        ),
         ({"adapter": tmp_path}, "holds no rankloop adapter"),
     ):
         with pytest.raises(RankloopError, match=words):

@@ -4,6 +4,7 @@ Each stage loads the base anew from its folder, by the path that full-size weigh
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,23 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, dynamic_module_utils
 
+from preferences.errors import RankloopError
 from preferences.records import Study
 from preferences.store import Store
 from tests.families import FAMILIES, save_family
 from tests.tiny import DATA
 from tests.trainer.fill import add_prompts, annotator, metrics
-from tests.trainer.make import linears
+from tests.trainer.make import EXAMPLES, classified, linears
 from trainer.evaluate import EvaluatePolicy, EvaluateReward
 from trainer.export import Export, export
 from trainer.models import Quantization, load_base
 from trainer.ppo import Ppo
 from trainer.reward import Reward
+from trainer.roles import Roles
 from trainer.sample import SampleStage
+from trainer.scoring import RewardModel
 from trainer.sft import Sft
 from trainer.stages import execute
 
@@ -115,12 +119,32 @@ def check_exports(loop: Loop) -> None:
     assert not torch.allclose(alone, plain, rtol=1e-3, atol=1e-4)
 
 
+def check_classifier(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The merged reward model gives plain transformers the scores that its adapter gives on the unquantised base; an
+    encoder-decoder has no such classifier, and says so."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    adapter, out = loop.folder / "reward" / "adapter", loop.folder / "classifier"
+    options = Export(adapter=adapter, out=out, merge=True, dtype="float32")
+    base = load_base(str(loop.model), "none")
+    if base.is_encoder_decoder:
+        with pytest.raises(RankloopError, match="is an encoder-decoder"):
+            export(options)
+        return
+    export(options)
+    model = RewardModel.load(Roles(replace(base, quantization=loop.quantize)), "reward", adapter)
+    expected = torch.tensor(model.score_all(EXAMPLES, 100))
+    assert expected.std() > 1e-3
+    found = torch.tensor(classified(out, base.pad_id, trust_remote_code=True))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.families
 @pytest.mark.parametrize("loop", CASES, indirect=True, ids="-".join)
-def test_the_whole_loop(loop: Loop) -> None:
+def test_the_whole_loop(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_linears(loop)
     whole_loop(loop)
     check_exports(loop)
+    check_classifier(loop, tmp_path, monkeypatch)
 
 
 @pytest.mark.smoke

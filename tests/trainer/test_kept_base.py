@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.families import FAMILIES, save_family
+from tests.trainer.hub import in_hub
 from trainer import kept_base
 from trainer.models import Base, Quantization, load_base
 
@@ -43,6 +44,31 @@ def test_what_is_read_is_what_was_quantised(
     assert len(list(bases.iterdir())) == 1 and "Keeping" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("quantize", ["int8", "nf4"])
+def test_it_is_written_in_parts_so_that_a_card_of_weights_is_never_in_memory_at_once(
+    bases: Path, llama_folder: Path, quantize: Quantization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_base, "SHARD", 20_000)
+    first = load_base(str(llama_folder), quantize)
+    files = list(bases.glob("*/model-*.safetensors"))
+    largest = max(tensor.nbytes for tensor in first.model.state_dict().values() if isinstance(tensor, torch.Tensor))
+    assert len(files) > 3
+    assert max(sum(x.nbytes for x in load_file(file).values()) for file in files) <= max(20_000, largest)
+    assert same(first, load_base(str(llama_folder), quantize))
+
+
+def test_of_a_hub_id_the_commit_counts_and_the_weights_may_be_deleted(
+    bases: Path, llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = in_hub(llama_folder, "me/tiny", "a" * 40, tmp_path / "hub", monkeypatch)
+    first = load_base("me/tiny", "int8")
+    (snapshot / "model.safetensors").unlink()
+    assert load_base("me/tiny", "int8").identity == first.identity and first.weights
+    in_hub(save_family("llama", tmp_path / "newer", seed=1), "me/tiny", "b" * 40, tmp_path / "hub", monkeypatch)
+    newer = load_base("me/tiny", "int8")
+    assert newer.weights not in ("", first.weights) and len(list(bases.iterdir())) == 2
+
+
 def test_the_second_stage_reads_the_kept_one(bases: Path, llama_folder: Path) -> None:
     load_base(str(llama_folder), "int8")
     (file,) = bases.glob("*/model.safetensors")
@@ -69,7 +95,7 @@ def test_an_interrupted_writing_leaves_nothing(
 ) -> None:
     """Ctrl-C in the middle; the next stage quantises, and keeps."""
 
-    def interrupt(folder: Path) -> None:
+    def interrupt(folder: Path, **_: object) -> None:
         (folder / "config.json").parent.mkdir()
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
@@ -80,9 +106,9 @@ def test_an_interrupted_writing_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(model, "save_pretrained", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            place.keep(model)
+            place.keep(model, "")
     assert not place.there and list(bases.iterdir()) == [whole]
-    place.keep(model)
+    place.keep(model, "")
     assert place.there
 
 

@@ -1,6 +1,7 @@
 """What a base knows of itself, and models that cannot be loaded."""
 
 import json
+import shutil
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from transformers import AutoConfig
 
 from tests.families import FAMILIES, save_family
 from tests.trainer.make import is_one_sentence
+from trainer.fingerprint import fingerprint
 from trainer.models import (
     Base,
     UnknownModel,
+    base_without_model,
     compute_dtype,
     default_device,
     default_quantization,
@@ -74,7 +77,8 @@ def test_the_tokenizers_hash_sees_template_stop_and_pad(llama_folder: Path) -> N
     first = load_base(str(llama_folder), "none")
     other = load_base(str(llama_folder), "none")
     assert first.identity == other.identity
-    assert first.identity == {"base": str(llama_folder), "quantization": "none", "tokenizer": first.tokenizer_hash}
+    assert first.called == {"base": str(llama_folder), "quantization": "none", "tokenizer": first.tokenizer_hash}
+    assert first.identity == {**first.called, "weights": fingerprint(llama_folder), "quantization_config": {}}
     other.tokenizer.chat_template += " "
     assert other.template_hash != first.template_hash
     grown = load_base(str(llama_folder), "none")
@@ -82,6 +86,23 @@ def test_the_tokenizers_hash_sees_template_stop_and_pad(llama_folder: Path) -> N
     hashes = {other.tokenizer_hash, grown.tokenizer_hash, changed(stop_ids=(2, 3)), changed(pad_id=5)}
     assert len(hashes | {first.tokenizer_hash}) == 5
     assert changed() == first.tokenizer_hash
+
+
+@pytest.mark.parametrize("missing", ["generation_config.json", "chat_template.jinja"])
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_a_base_is_known_without_its_model(
+    family: str, missing: str, llama_folder: Path, t5_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / family
+    shutil.copytree({"llama": llama_folder, "t5": t5_folder}[family], folder)
+    (folder / missing).unlink()
+    whole = load_base(str(folder), "none")
+    (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
+    known = base_without_model(str(folder))
+    assert known.model is None and known.identity == {**whole.identity, "weights": ""}
+    assert known.is_encoder_decoder == whole.is_encoder_decoder
+    (tmp_path / "model.safetensors").rename(folder / "model.safetensors")
+    assert base_without_model(str(folder)).identity == whole.identity
 
 
 def tokenizer(**fields: object) -> SimpleNamespace:
@@ -111,8 +132,7 @@ def test_even_where_id_0_ends_answers() -> None:
     ("own", "configured", "expected"), [(2, 2, (2,)), (2, [5, 2, 6], (2, 5, 6)), (2, None, (2,)), (None, 5, (5,))]
 )
 def test_the_tokenizers_end_token_comes_first(own: int | None, configured: object, expected: tuple[int, ...]) -> None:
-    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=configured))
-    assert end_tokens(model, tokenizer(eos_token_id=own)) == expected
+    assert end_tokens(SimpleNamespace(eos_token_id=configured), tokenizer(eos_token_id=own)) == expected
 
 
 def test_defaults_follow_the_device() -> None:

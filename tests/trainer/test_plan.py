@@ -48,6 +48,17 @@ def test_a_large_quantised_base_takes_disk_a_second_time() -> None:
     assert kept.disk == pytest.approx(plain.disk + 12) and quick.disk == plain.disk
 
 
+def test_while_a_quantised_base_is_written_a_file_of_it_is_in_the_machines_memory() -> None:
+    """Of a gigabyte, or of one tensor that is larger: BLOOM's embeddings in 16 bits are two."""
+    for name, gib in (("gpt-neox-20b", 1e9 / GIB), ("bloomz-7b1", 250880 * 4096 * 2 / GIB)):
+        config, checkpoint = find_config(name)
+        plain, kept, quick = (
+            footprint(Setup(config, quantize, Shape(8, 8, 1)), checkpoint, name, 16, size)
+            for quantize, size in (("none", 12 * GIB), ("nf4", 12 * GIB), ("nf4", GIB // 2))
+        )
+        assert kept.host == pytest.approx(plain.host + gib) and quick.host == plain.host
+
+
 def test_a_model_is_known_by_its_hub_id_too() -> None:
     assert find_config("EleutherAI/gpt-neox-20b")[0].num_hidden_layers == 44
 

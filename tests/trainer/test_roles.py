@@ -1,6 +1,7 @@
 """The routed forward against plain PEFT, one adapter at a time; saving, loading and refusing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import bitsandbytes
@@ -311,7 +312,49 @@ def test_another_base_is_refused(base: Base, saved: Path, tmp_path: Path) -> Non
 
 
 def test_another_quantisation_is_refused(base: Base, saved: Path) -> None:
-    assert "quantization 'none'" in refusal(load_base(base.id, "int8"), saved)
+    message = refusal(load_base(base.id, "int8"), saved)
+    assert "quantization 'none'" in message and "'int8'" in message
+
+
+def test_a_quantisation_with_other_numbers_is_refused(llama_folder: Path, tmp_path: Path) -> None:
+    base = load_base(str(llama_folder), "int8")
+    with_adapters(base, "policy").save("policy", tmp_path, {})
+    rewrite(tmp_path, quantization_config={"llm_int8_threshold": 6.0})
+    message = refusal(load_base(base.id, "int8"), tmp_path)
+    assert "{'llm_int8_threshold': 6.0}" in message and "{'llm_int8_threshold': 0.0}" in message
+
+
+def test_other_weights_in_the_same_place_are_refused(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    first = load_base(str(folder), "none")
+    with_adapters(first, "policy").save("policy", tmp_path / "saved", {})
+    other = load_base(str(save_tiny_llama(folder, seed=1)), "none")
+    assert (other.id, other.tokenizer_hash) == (first.id, first.tokenizer_hash)
+    message = refusal(other, tmp_path / "saved")
+    assert repr(first.weights) in message and repr(other.weights) in message and str(folder) in message
+
+
+def test_the_same_weights_in_another_place_are_taken(base: Base, saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(base.id, tmp_path / "elsewhere")
+    assert Roles(load_base(str(tmp_path / "elsewhere"), "none")).load("policy", saved)["base"] == base.id
+    assert "quantization 'none'" in refusal(load_base(str(tmp_path / "elsewhere"), "nf4"), saved)
+
+
+def test_an_adapter_that_says_nothing_of_its_weights_is_known_by_its_bases_name(
+    base: Base, saved: Path, tmp_path: Path
+) -> None:
+    """As those are that were made before."""
+    rewrite(saved, weights=None, quantization_config=None)
+    assert set(json.loads((saved / CARD).read_text())) == {"base", "quantization", "tokenizer"}
+    assert Roles(load_base(base.id, "none")).load("policy", saved)
+    shutil.copytree(base.id, tmp_path / "elsewhere")
+    assert f"base {base.id!r}" in refusal(load_base(str(tmp_path / "elsewhere"), "none"), saved)
+
+
+def rewrite(folder: Path, **fields: object) -> None:
+    """Say something else on an adapter's card, or nothing of what is None."""
+    card = {**json.loads((folder / CARD).read_text()), **fields}
+    (folder / CARD).write_text(json.dumps({name: value for name, value in card.items() if value is not None}))
 
 
 def test_another_tokenizer_is_refused(base: Base, saved: Path) -> None:

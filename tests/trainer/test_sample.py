@@ -1,5 +1,7 @@
 """Answers for the annotators: how many, by whom, drawn how, and drawn again how often."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import pytest
 from preferences.errors import RankloopError
 from preferences.records import Response, Study
 from preferences.store import Store
+from tests.tiny import save_tiny_llama
 from tests.trainer.fill import add_policy, add_prompts, save_adapter
 from trainer.budget import sampling_budget
 from trainer.models import Base, load_base
+from trainer.policies import load_policy, plain_policy
 from trainer.roles import Roles, WrongAdapter
 from trainer.sample import SampleStage, queue, respond, sample
 from trainer.sampler import LocalSampler
@@ -185,3 +189,22 @@ def test_a_policy_of_another_base_is_refused(
     with pytest.raises(WrongAdapter, match=f"give --model {t5_base.id} --quantize none"):
         sample(SampleStage(**config), store, base)
     assert answers(store) == []
+
+
+def test_a_policy_of_the_same_weights_under_another_path_answers(
+    store: Store, study: Study, config: dict[str, Any], base: Base, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """As on a worker's host, where the base lies elsewhere; of other weights there it does not."""
+    add_prompts(store, study, 2)
+    policy = add_policy(store, study, base, adapters["sft"])
+    shutil.copytree(base.id, tmp_path / "elsewhere")
+    there = load_base(str(tmp_path / "elsewhere"), "none")
+    sample(SampleStage(**config), store, there)
+    assert {response.policy for response in answers(store)} == {"sft"}
+    with pytest.raises(WrongAdapter, match=f"give --model {base.id}"):
+        load_policy(Roles(load_base(str(save_tiny_llama(tmp_path / "elsewhere", seed=1)), "none")), policy)
+
+
+def test_the_plain_base_is_one_policy_on_every_host(base: Base) -> None:
+    """One has looked at the weights, and one could not."""
+    assert plain_policy(base) == plain_policy(replace(base, weights=""))
