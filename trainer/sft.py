@@ -173,6 +173,8 @@ def read(config: Sft, store: Store, base: Base, run: Run, processes: int) -> Mat
         config = resumed(config, "sft")
     study, name = open_study(store, config.study), config.name or run.folder.name
     records = read_jsonl(config.demonstrations, check_demonstration)
+    talks = [record["messages"] for record in records]
+    check_lengths(base, talks, config.max_tokens)
     data_hash = hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()[:16]
     checkpoint = None
     if run.goes_on(going_on, data_hash):
@@ -182,7 +184,13 @@ def read(config: Sft, store: Store, base: Base, run: Run, processes: int) -> Mat
         check_name(store, name)
         facts = {"study": study.id, "data_hash": data_hash, "demonstrations": len(records), "processes": processes}
         run.start("sft", config, base, **facts)
-    return Material(config, study, [record["messages"] for record in records], data_hash, checkpoint)
+    return Material(config, study, talks, data_hash, checkpoint)
+
+
+def check_lengths(base: Base, talks: list[list[dict[str, str]]], most: int) -> None:
+    """Raises RankloopError if of no talk a part of the answer is left, as they are cut; encoders read prompts apart."""
+    if not base.is_encoder_decoder and all(len(base.prompt_ids(talk[:-1])) >= most for talk in talks):
+        raise RankloopError(f"No demonstration's answer begins within {most} tokens; give a larger --max-tokens.")
 
 
 def newest_checkpoint(run: Run) -> Path | None:

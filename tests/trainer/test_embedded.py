@@ -152,6 +152,7 @@ def test_the_real_model_answers() -> None:
     assert base.pad_id not in base.stop_ids
     assert base.tokenizer.convert_ids_to_tokens([base.pad_id, *base.stop_ids]) == ["<|endoftext|>", "<|im_end|>"]
     assert base.model.config.pad_token_id == base.pad_id
+    assert base.tokenizer_hash == "fd1e9b57a106dbd5", "what adapters from before modes and dates were held fast have"
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = base.prompt_ids(messages)
     assert base.tokenizer.decode(prompt) == (

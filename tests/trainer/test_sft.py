@@ -14,6 +14,7 @@ from preferences.records import Study
 from preferences.run_files import CARD, WEIGHTS
 from preferences.store import Store
 from tests.trainer.fill import metrics, state
+from tests.trainer.make import is_one_sentence
 from trainer import loss_scale
 from trainer.budget import sampling_budget
 from trainer.models import Base, Quantization, load_base
@@ -161,6 +162,16 @@ def test_a_mistake_is_found_before_the_training(store: Store, config: dict[str, 
     assert not config["out"].exists()
     with pytest.raises(RankloopError, match="batch, save_every and keep at least 1"):
         Sft(**{**config, "batch": 0})
+
+
+def test_demonstrations_of_which_no_answer_is_left_are_refused(
+    store: Store, config: dict[str, Any], base: Base
+) -> None:
+    longest = max(len(base.prompt_ids(talk[:-1])) for talk in TALKS)
+    with pytest.raises(RankloopError, match=f"within {longest - 9} tokens; give a larger --max-tokens") as error:
+        sft(Sft(**config, max_tokens=longest - 9), store, base)
+    assert is_one_sentence(str(error.value)) and not config["out"].exists()
+    sft(Sft(**config, max_tokens=longest), store, base)
 
 
 def test_of_an_encoder_decoder_the_encoder_reads_the_prompt_and_the_decoder_learns_the_answer(
