@@ -20,10 +20,11 @@ from trainer.budget import sampling_budget
 from trainer.embedded import EMBEDDED
 from trainer.fitting import GIB, Found, Setup, Stand, fit, size_of, steps_of
 from trainer.models import Quantization, default_device, load_base
-from trainer.rehearsal import ENDLESS, Decode, Shape, Step, Ways
+from trainer.rehearsal import ENDLESS, Decode, Shape, Step
 from trainer.rollout import Sampling, generate
 from trainer.room import room, unquantised
 from trainer.tally import Tally
+from trainer.ways import Ways
 
 SHAPE = Shape(256, 128, 4)
 

@@ -22,7 +22,7 @@ def write_random(name: str, folder: Path, device: torch.device) -> Path:
 
     The weights are drawn on the device, in the type of the published ones. Raises UnknownModel.
     """
-    config, checkpoint = find_config(name)
+    config, checkpoint, _ = find_config(name)
     config.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     shapes = dict(empty_model(config, "none", getattr(torch, checkpoint)).named_parameters())

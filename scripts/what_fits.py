@@ -6,6 +6,7 @@
 import sys
 from typing import Any
 
+from trainer.models import Quantization
 from trainer.plan import Plan, plans
 
 ENOUGH = 32  # answers at once, beyond which nobody need look
@@ -18,12 +19,14 @@ MODELS = (
 
 def row(model: str) -> str:
     """For each card the batches in 8 and in 4 bits."""
-    cells: list[list[str]] = [[] for _ in CARDS]
-    for quantize in ("int8", "nf4"):
-        config = Plan(model=model, quantize=quantize, stages=("ppo",), limit=ENOUGH)  # type: ignore[arg-type]
-        for cell, planned in zip(cells, plans(config, CARDS), strict=True):
-            cell.append(told(planned.stages[0]))
+    cells = zip(batches(model, "int8"), batches(model, "nf4"), strict=True)
     return f"| {model} | " + " | ".join(" / ".join(cell) for cell in cells) + " |"
+
+
+def batches(model: str, quantize: Quantization) -> list[str]:
+    """The largest batch on each card."""
+    config = Plan(model=model, quantize=quantize, stages=("ppo",), limit=ENOUGH)
+    return [told(planned.stages[0]) for planned in plans(config, CARDS)]
 
 
 def told(plan: Any) -> str:

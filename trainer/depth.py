@@ -16,14 +16,16 @@ def depth_of(config: PretrainedConfig) -> int:
     return int(config.num_hidden_layers)
 
 
-def depths(config: PretrainedConfig, exact: bool) -> list[int]:
-    """Numbers of layers to execute: two small ones; the model's own if `exact`, if it has few, or if they are not alike."""
+def depths(config: PretrainedConfig, exact: bool, least: int = 0) -> list[int]:
+    """Numbers of layers to execute: two small ones, of at least so many; the model's own if `exact`, if it has few, or if
+    they are not alike."""
     period = pattern(config)
-    few = max(period, FEW)
+    step = max(period, FEW)
+    few = max(step, -(-least // step) * step)
     halves_differ = config.is_encoder_decoder and config.num_decoder_layers != config.num_layers
     if exact or halves_differ or depth_of(config) < WORTH_IT * few or period == depth_of(config):
         return [depth_of(config)]
-    return [few, 2 * few]
+    return [few, few + step]
 
 
 def pattern(config: PretrainedConfig) -> int:

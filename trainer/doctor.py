@@ -4,13 +4,14 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from trainer.embedded import EMBEDDED, cache_folder
 from trainer.room import available_memory
@@ -20,6 +21,7 @@ State = Literal["ok", "note", "bad"]
 GIB = 2**30
 ENOUGH_RAM = 8.0  # GiB: what the embedded model's stages take, and a little
 ENOUGH_DISK = 10.0  # GiB: a small model, its checkpoints and the database
+PACKAGE, EXTRA = "rankloop", "train"
 LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "safetensors")
 
 
@@ -169,30 +171,50 @@ def host_memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Room where models are kept."""
-    folder = cache_folder()
-    free = shutil.disk_usage(folder).free / GIB
-    found = f"{free:.0f} GiB free for {folder}"
+    """Room where models are kept: what is made here, and what comes from the hub."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder, hub = cache_folder(), Path(HF_HUB_CACHE)
+    free = {"RANKLOOP_CACHE": (folder, free_space(folder)), "HF_HOME": (hub, free_space(hub))}
+    found = ", ".join(f"{size:.0f} GiB free for {where}" for where, size in free.values())
     kept = sum(file.stat().st_size for file in folder.glob("bases/*/*")) / GIB
     if kept:
-        found += f"; quantised bases take {kept:.1f} GiB there and may be deleted"
-    if free < ENOUGH_DISK:
-        return Finding("disk", "bad", found, "Make room, or point RANKLOOP_CACHE and HF_HOME to another disk.")
+        found += f"; quantised bases take {kept:.1f} GiB in {folder} and may be deleted"
+    short = [name for name, (_, size) in free.items() if size < ENOUGH_DISK]
+    if short:
+        return Finding("disk", "bad", found, f"Make room, or point {' and '.join(short)} to another disk.")
     return Finding("disk", "ok", found)
 
 
+def free_space(folder: Path) -> float:
+    """GiB that are left where the folder is, or will be."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free / GIB
+
+
 def versions() -> Finding:
-    """Of Python and the libraries."""
-    found, missing = [f"Python {platform.python_version()}"], []
-    for name in LIBRARIES:
+    """Of Python and the libraries, held against what the package itself asks for."""
+    try:
+        said = importlib.metadata.metadata(PACKAGE)
+        needed = [Requirement(line) for line in importlib.metadata.requires(PACKAGE) or []]
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("versions", "bad", f"{PACKAGE} itself is not installed", "scripts/install brings it.")
+    found, amiss = [f"Python {platform.python_version()}"], []
+    if not SpecifierSet(said["Requires-Python"] or "").contains(platform.python_version()):
+        amiss.append(f"Python {said['Requires-Python']}")
+    for one in needed:
+        if one.marker and not one.marker.evaluate({"extra": EXTRA}):
+            continue
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            version = importlib.metadata.version(one.name)
         except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing or sys.version_info < (3, 11):
-        return Finding(
-            "versions", "bad", ", ".join(found), f"scripts/install brings {', '.join(missing) or 'Python 3.11'}."
-        )
+            version = ""
+        if one.name in LIBRARIES and version:
+            found.append(f"{one.name} {version}")
+        if not version or not one.specifier.contains(version, prereleases=True):
+            amiss.append(f"{one.name} {one.specifier} instead of {version or 'none'}")
+    if amiss:
+        return Finding("versions", "bad", ", ".join(found), f"Wanted: {'; '.join(amiss)}. scripts/install brings them.")
     return Finding("versions", "ok", ", ".join(found))
 
 

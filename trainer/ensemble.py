@@ -85,6 +85,14 @@ def load_reward(roles: Roles, folder: Path, pessimism: float = 0.0) -> Scorer:
     return Ensemble(roles, tuple(members), card, pessimism)
 
 
+def members_of(folder: Path) -> int:
+    """How many reward models are in a run's 'adapter' folder; 1 where it cannot be read, which loading it will say."""
+    try:
+        return len(json.loads((folder / FILE).read_text())["members"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
 def averaged(members: Sequence[RewardModel], role: str) -> RewardModel:
     """One reward model with the mean of the members' weights (WARM, arXiv 2401.12187); its scores are not normalised yet.
 

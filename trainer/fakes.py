@@ -7,7 +7,7 @@ and no shortcut for few rows. Then there are answers to the few questions about 
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer import attention, lora, roles
+from trainer import attention, judges, lora, roles
 from trainer.batches import Batch
 from trainer.models import Base
 from trainer.sharing import has_window
@@ -29,6 +29,8 @@ aten = torch.ops.aten
 SHARING = {"gpt_neox", "llama", "opt", "qwen2", "qwen3", "mistral", "smollm3"}
 
 CASTS = logging.getLogger("bitsandbytes.autograd._functions")  # says at every int8 product that it casts its input
+
+BEGINNING = 1  # the token that stands for those that all prompts begin with
 
 ALIGNMENT = 16  # keys a row that the memory-efficient kernel wants its mask padded to
 
@@ -113,6 +115,11 @@ def longest_prompt(batch: Batch) -> int:
     return width - answers // rows * length
 
 
+def beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, however few these are here: a rollout has many, and a pass of its own pays."""
+    return next(i for i, token in enumerate(prompts[0]) if token != BEGINNING)
+
+
 @contextmanager
 def without_data(gpu: bool) -> Iterator[None]:
     """Within, tensors have no data, and with `gpu` the code takes the ways of a GPU. Modes that count go inside."""
@@ -121,6 +128,7 @@ def without_data(gpu: bool) -> Iterator[None]:
         stack.enter_context(patch.object(nn.Module, "_apply", move))
         stack.enter_context(patch.object(roles, "can_share", shares))
         stack.enter_context(patch.object(attention, "longest_prompt", longest_prompt))
+        stack.enter_context(patch.object(judges, "common_prefix", beginning))
         stack.enter_context(patch.object(CASTS, "disabled", True))
         if gpu:
             stack.enter_context(patch.object(lora, "FEW_ROWS", 0))

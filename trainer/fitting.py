@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from transformers import PretrainedConfig
@@ -14,12 +13,11 @@ from trainer.depth import depth_of, depths, solved, with_layers
 from trainer.fake_base import empty_model, fake_base
 from trainer.fakes import without_data
 from trainer.models import Quantization, compute_dtype
-from trainer.rehearsal import Compare, Decode, Judge, PpoStand, Shape, Stand, Step, Update, Ways
+from trainer.rehearsal import Compare, Decode, Judge, PpoStand, Shape, Stand, Step, Update
 from trainer.rehearsal_sft import Finetune
 from trainer.roles import Roles, lora_config
 from trainer.tally import ADAPTERS, WEIGHTS, Peak, Tally
-
-StageName = Literal["sft", "sample", "reward", "ppo"]
+from trainer.ways import StageName, Ways
 
 GIB = 2**30
 RESERVE = 1.0  # GiB: the driver's context, kernels and workspaces (about 0.7), and some fragmentation at the least
@@ -103,12 +101,11 @@ def size_of(stage: StageName, step: str, stand: Stand, units: int) -> tuple[int,
     shape = stand.shape
     if stage == "sft" or step == "sample":
         return units, units * (shape.prompt + shape.response)
-    shared = stand.answers_a_unit > 1
     if stage == "reward":
-        rows = widths(stand.examples(shape.compared, shape.compared), shared)
+        rows = widths(stand.examples(shape.compared, shape.compared), stand.answers_a_unit > 1)
         return units * shape.compared, 2 * units * max(rows) * len(rows)
-    blocks = {"update": 2, "judge": 3}[step] - (stand.ways.value == "trunk")
-    tokens = blocks * units * max(widths(stand.examples(stand.answers_a_unit), shared))
+    blocks = (2 if step == "update" else 2 + stand.ways.members) - (stand.ways.value == "trunk")
+    tokens = blocks * units * stand.row(gradients=step == "update")
     return units * stand.answers_a_unit, tokens // LIGHTER if step == "judge" else tokens
 
 
@@ -138,7 +135,7 @@ class Rehearsal:
 
     def __init__(self, setup: Setup, stage: StageName, ways: Ways) -> None:
         self.setup, self.stage = setup, stage
-        self.layers = depths(setup.config, setup.exact)
+        self.layers = depths(setup.config, setup.exact, ways.top_layers or 0)
         self.stands = [stand_of(setup, ways, layers) for layers in self.layers]
         self.steps: list[dict[str, Step]] = []
         for stand in self.stands:
@@ -175,3 +172,18 @@ def fit(setup: Setup, stage: StageName, ways: Ways, rooms: Sequence[int]) -> lis
     with without_data(setup.gpu):
         rehearsal = Rehearsal(setup, stage, ways)
         return [{step: rehearsal.largest(step, room) for step in rehearsal.steps[0]} for room in rooms]
+
+
+def fits(setup: Setup, stage: StageName, ways: Ways, room: int) -> bool:
+    """Whether every step of the stage fits into a room of bytes with one unit at least."""
+    with without_data(setup.gpu):
+        rehearsal = Rehearsal(setup, stage, ways)
+        return all(rehearsal.at(step, 1).total <= room for step in rehearsal.steps[0])
+
+
+def way_out(setup: Setup, stage: StageName, ways: Ways, room: int) -> Ways | None:
+    """Options with which a stage fits that does not with these, as few others as will do; None if there are none."""
+    others = list(ways.lighter(stage))
+    if not others or not fits(setup, stage, others[-1], room):
+        return None
+    return next(other for other in others if other == others[-1] or fits(setup, stage, other, room))

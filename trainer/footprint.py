@@ -10,7 +10,7 @@ from trainer.fake_base import empty_model
 from trainer.fitting import GIB, Setup, rehearsing
 from trainer.kept_base import SHARD, WORTH_KEEPING
 from trainer.known_models import BYTES
-from trainer.rehearsal import Ways
+from trainer.ways import Ways
 
 PROCESS = 3.0  # GiB: Python, torch with CUDA and the libraries of a trainer process
 IN_FLIGHT = 4  # tensors on their way to the card at a time (transformers reads unquantised weights in four threads)

@@ -21,9 +21,11 @@ from preferences.run_files import LOGS, forget_logs
 from preferences.store import Store
 from preferences.tables.jobs import JobLost
 from trainer import plan_text
+from trainer.ensemble import members_of
 from trainer.going_on import done_before, taken_up
 from trainer.models import default_device, default_quantization
 from trainer.plan import Plan, plan
+from trainer.ppo import Ppo
 from trainer.report import Report, report
 from trainer.selecting import Select
 from trainer.stage import STOP_JOB, Stage, default_device_name, device_lock, open_base, open_study
@@ -89,6 +91,8 @@ def plan_of(stage: Stage, name: str, vram: float, k: int) -> Plan:
         model=stage.model, quantize=stage.quantize or default_quantization(default_device()), vram=vram,
         samples=options.get("samples", k), stages=(name,),  # type: ignore[arg-type]
         rank=options.get("rank", 16), checkpointing=options.get("checkpointing") or None,
+        optimizer=options.get("optimizer", "adamw"), top_layers=options.get("top_layers"),
+        members=members_of(stage.reward) if isinstance(stage, Ppo) and stage.reward else options.get("members", 1),
     )  # fmt: skip
     return replace(plain, response=options.get("max_new_tokens", plain.response), value=options.get("value"))
 

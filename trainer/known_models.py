@@ -7,13 +7,13 @@ the published one.
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import AutoConfig, PretrainedConfig
 
 from trainer.embedded import EMBEDDED
 from trainer.models import UnknownModel
+from trainer.text_part import text_part
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -114,23 +114,33 @@ KNOWN = {
 }  # fmt: skip
 
 
-def find_config(name: str) -> tuple[PretrainedConfig, str]:
-    """A model's configuration and the type of its published weights: of a known name or hub id, of a config.json or its
-    folder, or from the cache of the hub. Nothing is downloaded. Raises UnknownModel.
+class Described(NamedTuple):
+    """A model's configuration, the type of its published weights, and whether it is the text model within a larger one."""
+
+    config: PretrainedConfig
+    checkpoint: str
+    within: bool
+
+
+def find_config(name: str) -> Described:
+    """A model by its known name or hub id, by a config.json or its folder, or from the cache of the hub. Nothing is
+    downloaded. Raises UnknownModel.
     """
     for short, known in KNOWN.items():
         if name.lower() in {short, known.hub_id.lower(), known.hub_id.split("/")[1].lower()}:
-            return AutoConfig.for_model(**known.config), known.checkpoint
-    folder = Path(name).parent if name.endswith(".json") else Path(name)
+            return Described(AutoConfig.for_model(**known.config), known.checkpoint, False)
     try:
-        config = AutoConfig.from_pretrained(
-            folder if folder.exists() else name, local_files_only=True, trust_remote_code=False
-        )
+        config = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise UnknownModel(
             f"There is no configuration of the model {name!r}: give --model a config.json, a folder that has one, or one of "
             f"{', '.join(KNOWN)}."
         ) from error
-    if not hasattr(config, "num_hidden_layers"):
-        raise UnknownModel(f"{name!r} is made of several models; give the config.json of its text model alone.")
-    return config, str(config.dtype or "float32").removeprefix("torch.")
+    text = text_part(config)
+    if text is None:
+        raise UnknownModel(
+            f"{name!r} is a {config.model_type}, neither a decoder nor an encoder-decoder of T5's kind that answers in text; "
+            "give --model another."
+        )
+    dtype = config.dtype or text.dtype or "float32"
+    return Described(text, str(dtype).removeprefix("torch."), text is not config)

@@ -6,14 +6,17 @@ from typing import Any, Literal
 
 from preferences.errors import RankloopError
 from trainer.embedded import EMBEDDED
-from trainer.fitting import GIB, Found, Setup, StageName, fit
+from trainer.fitting import GIB, Found, Setup, fit, way_out
 from trainer.footprint import Footprint, footprint, weight_bytes
 from trainer.known_models import find_config
 from trainer.models import Quantization
-from trainer.rehearsal import Shape, Ways
+from trainer.optimizers import OptimizerName
+from trainer.rehearsal import Shape
 from trainer.tally import PARTS, WEIGHTS
 from trainer.time_split import Work, time_split
+from trainer.ways import StageName, Ways
 
+TEXT_ALONE = "Planned is the text model alone, which is all that is loaded; the download has the other parts too."
 STAGES: tuple[StageName, ...] = ("sft", "sample", "reward", "ppo")
 
 
@@ -41,6 +44,14 @@ class Plan:
     """Gradient checkpointing; default: only where nothing fits without it."""
     value: Literal["adapter", "trunk"] | None = None
     """PPO's value; default: an adapter of its own, or the policy's trunk where that does not fit."""
+    optimizer: OptimizerName = "adamw"
+    """Of sft, reward and ppo. Paged states count as if they were on the card, where they are while there is room."""
+    members: int = 1
+    """Reward models of an ensemble, in reward and ppo."""
+    top_layers: int | None = None
+    """Layers below the head that PPO trains, in one epoch; default all."""
+    common: int = 0
+    """Tokens that all prompts begin with, of `prompt`: a system prompt, or the chat template's own. PPO reads them once."""
     limit: int = 64
     """Answers beyond which no batch needs to be larger."""
     exact: bool = False
@@ -49,8 +60,11 @@ class Plan:
     """Print one JSON document alone on stdout."""
 
     def __post_init__(self) -> None:
-        names = ("vram", "prompt", "response", "samples", "rank", "limit")
+        names = ["vram", "prompt", "response", "samples", "rank", "limit", "members"]
+        names += ["top_layers"] if self.top_layers is not None else []
         wrong = [f"{name} must be above 0, not {getattr(self, name)}" for name in names if not getattr(self, name) > 0]
+        if not 0 <= self.common < max(1, self.prompt):
+            wrong.append(f"common must be from 0 to below prompt ({self.prompt}), not {self.common}")
         if not self.stages:
             wrong.append("stages must name at least one stage")
         if wrong:
@@ -59,17 +73,21 @@ class Plan:
     @property
     def shape(self) -> Shape:
         """What a batch is made of."""
-        return Shape(self.prompt, self.response, self.samples)
+        return Shape(self.prompt, self.response, self.samples, self.common)
 
     def ways(self, stage: StageName) -> Iterator[Ways]:
         """Options of the stage to try, the fastest first."""
-        checkpointings = (False, True) if self.checkpointing is None else (self.checkpointing,)
         if stage == "sample":
-            checkpointings = (False,)
+            yield Ways(rank=self.rank)
+            return
+        members = self.members if stage in {"reward", "ppo"} else 1
+        top_layers = self.top_layers if stage == "ppo" else None
+        first = Ways(False, self.value or "adapter", self.rank, self.optimizer, members, top_layers)
+        checkpointings = (False, True) if self.checkpointing is None else (self.checkpointing,)
         for checkpointing in checkpointings:
-            yield Ways(checkpointing, self.value or "adapter", self.rank)
+            yield replace(first, checkpointing=checkpointing)
         if stage == "ppo" and self.value is None:
-            yield Ways(checkpointings[-1], "trunk", self.rank)
+            yield replace(first, checkpointing=checkpointings[-1], value="trunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +112,16 @@ class StagePlan:
     @property
     def options(self) -> dict[str, Any]:
         """What to give the stage on its command line."""
-        options: dict[str, Any] = {"checkpointing": True} if self.ways.checkpointing else {}
+        ways = self.ways
+        options: dict[str, Any] = {"checkpointing": True} if ways.checkpointing else {}
+        options |= {"optimizer": ways.optimizer} if ways.optimizer != "adamw" else {}
+        if self.stage == "reward" and ways.members > 1:
+            options["members"] = ways.members
         if self.stage == "sft":
             return {**options, "batch": self.steps["update"].units}
         if self.stage == "ppo":
-            if self.ways.value != "adapter":
-                options["value"] = self.ways.value
+            options |= {"value": ways.value} if ways.value != "adapter" else {}
+            options |= {"top_layers": ways.top_layers} if ways.top_layers else {}
             passes = min(self.steps[name].tokens for name in ("update", "judge"))
             return {**options, "token_budget": passes, "sample_budget": self.steps["sample"].tokens}
         return {**options, "token_budget": self.steps["sample" if self.stage == "sample" else "update"].tokens}
@@ -129,13 +151,15 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """All stages on one card. `time`: shares of PPO's phases; `change`: what to change if they do not fit."""
+    """All stages on one card. `time`: shares of PPO's phases; `change`: what to change if they do not fit; `notes`: what
+    was left out."""
 
     config: Plan
     stages: list[StagePlan]
     footprint: Footprint
     time: dict[str, float] = field(default_factory=dict)
     change: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def tightest(self) -> StagePlan:
@@ -153,6 +177,7 @@ class Planned:
             "stages": {plan.stage: plan.as_json() for plan in self.stages},
             **self.footprint.as_json(),
             "time_split": {name: round(share, 3) for name, share in self.time.items()}, "change": self.change,
+            "notes": self.notes,
         }  # fmt: skip
 
 
@@ -163,14 +188,16 @@ def plan(config: Plan) -> Planned:
 
 def plans(config: Plan, cards: Sequence[float]) -> list[Planned]:
     """The plans of several cards (GiB); each step is executed once for all of them."""
-    model, checkpoint = find_config(config.model)
+    model, checkpoint, within = find_config(config.model)
     setup = Setup(model, config.quantize, config.shape, config.limit, exact=config.exact)
     stages = [stage_plans(config, setup, stage, [int(card * GIB) for card in cards]) for stage in config.stages]
     weights = stages[0][0].tightest.peak.parts[WEIGHTS]
     size = footprint(setup, checkpoint, config.model, config.rank, weights)
     made = []
     for number, card in enumerate(cards):
-        planned = Planned(replace(config, vram=card), [found[number] for found in stages], size)
+        planned = Planned(
+            replace(config, vram=card), [found[number] for found in stages], size, notes=[TEXT_ALONE] if within else []
+        )
         made.append(replace(planned, time=split(planned), change=remedies(planned, setup)))
     return made
 
@@ -204,6 +231,11 @@ def remedies(planned: Planned, setup: Setup) -> list[str]:
         return []
     found, sentences = tightest.tightest, []
     weights = found.peak.parts[WEIGHTS] / GIB
+    if weights < config.vram:
+        for stage in planned.stages:
+            other = None if stage.fits else way_out(setup, stage.stage, stage.ways, stage.room)
+            if other:
+                sentences.append(f"{other.flags(stage.ways)}: {stage.stage} fits then.")
     if config.quantize != "nf4":
         smaller = weight_bytes(replace(setup, quantization="nf4")) / GIB
         sentences.append(f"--quantize nf4: the weights take {smaller:.1f} GiB instead of {weights:.1f}.")

@@ -23,6 +23,7 @@ def as_text(planned: Planned) -> str:
     if planned.time:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in planned.time.items())
         lines.append(f"Time of a PPO iteration (estimated for a card of the RTX 4090's class, not measured): {shares}.")
+    lines += planned.notes
     lines += ["", "To make it fit:", *(f"  {sentence}" for sentence in planned.change)] if planned.change else []
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,9 @@ from trainer.batches import Example, chunks, widths
 from trainer.budget import LIGHTER, Budget
 from trainer.decoding import start
 from trainer.elements import Element
+from trainer.ensemble import Ensemble, member_role
 from trainer.experience import Answers, Rollout, Targets
-from trainer.fakes import shares
+from trainer.fakes import BEGINNING, shares
 from trainer.judges import Judges
 from trainer.learner import Learner
 from trainer.models import Base
@@ -30,8 +31,9 @@ from trainer.reward_trainer import RewardTrainer
 from trainer.roles import Roles, lora_config
 from trainer.rollout import Sampling, draw
 from trainer.runs import Run
-from trainer.scoring import RewardModel
+from trainer.scoring import RewardModel, Scorer
 from trainer.tally import ADAPTERS, CACHE, OPTIMIZER, Peak, Tally
+from trainer.ways import Ways
 
 NOWHERE = Path("nowhere")  # of runs that write nothing
 ENDLESS = 10**12  # tokens of a budget that never divides a batch
@@ -39,25 +41,17 @@ ENDLESS = 10**12  # tokens of a budget that never divides a batch
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Tokens of each prompt and of each answer, and answers to a prompt."""
+    """Tokens of each prompt and of each answer, answers to a prompt, and with how many tokens all prompts begin."""
 
     prompt: int
     response: int
     samples: int
+    common: int = 0
 
     @property
     def compared(self) -> int:
         """Answers in a comparison."""
         return max(2, self.samples)
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """Options that decide the memory of a step."""
-
-    checkpointing: bool = False
-    value: Literal["adapter", "trunk"] = "adapter"
-    rank: int = 16
 
 
 class Step(Protocol):
@@ -72,7 +66,8 @@ class Stand:
 
     def __init__(self, base: Base, tally: Tally, shape: Shape, ways: Ways, gpu: bool) -> None:
         self.base, self.tally, self.shape, self.ways, self.gpu = base, tally, shape, ways, gpu
-        self.answers_a_unit = shape.samples if shares(base) or base.is_encoder_decoder else 1
+        self.shares = shares(base)
+        self.answers_a_unit = shape.samples if self.shares or base.is_encoder_decoder else 1
         self.found: list[Peak] = []
 
     def peaks(self, step: Step, units: int) -> list[Peak]:
@@ -103,9 +98,16 @@ class Stand:
         return max(self.peaks(step, units), key=lambda peak: peak.bytes)
 
     def prompts(self, count: int) -> list[list[int]]:
-        """Prompts that have not even their first token in common."""
-        vocabulary = self.tally.vocabulary
-        return [[2 + i % (vocabulary - 2)] + [2] * (self.shape.prompt - 1) for i in range(count)]
+        """Prompts that part behind their common beginning."""
+        vocabulary, common = self.tally.vocabulary, self.shape.common
+        own = self.shape.prompt - common
+        return [[BEGINNING] * common + [2 + i % (vocabulary - 2)] + [2] * (own - 1) for i in range(count)]
+
+    def row(self, gradients: bool) -> int:
+        """Tokens of PPO's longest row, without what all rows begin with where that is read once for all of them."""
+        alone = gradients and (self.ways.checkpointing or self.ways.top_layers)
+        apart = self.shape.common if self.shares and not alone else 0
+        return max(widths(self.examples(self.answers_a_unit), self.answers_a_unit > 1)) - apart
 
     def examples(self, answers: int, a_prompt: int | None = None) -> list[Example]:
         """Answers of full length, so many to each prompt (default `samples`)."""
@@ -182,19 +184,21 @@ def lengthen(steps: Any, tokens: int) -> None:
 
 
 class Compare:
-    """The reward's gradients on comparisons of `samples` answers."""
+    """The reward's gradients on comparisons of `samples` answers; of an ensemble, those of its last member."""
 
     def __init__(self, stand: Stand) -> None:
-        self.stand = stand
+        self.stand, ways, roles = stand, stand.ways, Roles(stand.base)
         config = Reward(
-            out=NOWHERE, rank=stand.ways.rank, checkpointing=stand.ways.checkpointing, token_budget=2 * ENDLESS
-        )
-        with stand.tally.part(ADAPTERS):
-            self.trainer = RewardTrainer(config, Roles(stand.base), [], Run(NOWHERE))
-        self.trainer.roles.train_only("reward")
-        self.parameters = self.trainer.roles.parameters("reward")
-        self.optimizer = torch.optim.AdamW(self.parameters)
-        stand.optimizer(self.optimizer, self.parameters)
+            out=NOWHERE, rank=ways.rank, checkpointing=ways.checkpointing, optimizer=ways.resident,
+            token_budget=2 * ENDLESS,
+        )  # fmt: skip
+        for number in range(ways.members):
+            with stand.tally.part(ADAPTERS):
+                self.trainer = RewardTrainer(config, roles, [], Run(NOWHERE), member_role(number))
+                roles.train_only(self.trainer.role)
+                self.parameters = roles.parameters(self.trainer.role)
+                self.trainer.best = 0.0, [p.detach().clone() for p in self.parameters]  # that the validation keeps
+            stand.optimizer(self.trainer.optimizer, self.parameters)
 
     def phases(self, units: int) -> Iterator[None]:
         each = self.stand.shape.compared
@@ -205,7 +209,7 @@ class Compare:
         )
         yield
         nn.utils.clip_grad_norm_(self.parameters, self.trainer.config.max_grad_norm)
-        self.optimizer.step()
+        self.trainer.optimizer.step()
         yield
 
 
@@ -215,25 +219,36 @@ class PpoStand:
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
         base, ways, trunk = stand.base, stand.ways, stand.ways.value == "trunk"
-        config = Ppo(out=NOWHERE, reward=NOWHERE, checkpointing=ways.checkpointing, value=ways.value)
+        config = Ppo(
+            out=NOWHERE, reward=NOWHERE, checkpointing=ways.checkpointing, value=ways.value, optimizer=ways.resident,
+            top_layers=ways.top_layers,
+        )  # fmt: skip
         with stand.tally.part(ADAPTERS):
             self.roles = roles = Roles(base)
             roles.add("reference", lora_config(base, ways.rank, 2 * ways.rank))
             roles.copy("reference", "policy")
-            roles.add("reward", lora_config(base, ways.rank, 2 * ways.rank))
-            roles.add_head("reward")
-            reward = RewardModel(roles, "reward", 0.0, 1.0, {})
+            reward = self.reward()
             if trunk:
                 roles.add_head("policy")
             else:
                 reward.copy_as_value("value")
         head = "policy" if trunk else "value"
         self.judges = Judges(roles, "reference", None if trunk else "value", reward, config.temperature)
-        roles.train_only(*dict.fromkeys(("policy", head)))
+        roles.train_only(*dict.fromkeys(("policy", head)), top_layers=ways.top_layers)
         self.budget = Budget(ENDLESS, roles.together)
         rates = dict.fromkeys(("policy", "value"), 1e-4)
         self.learner = Learner(self.judges, head, config.update_rule(), rates, self.budget)
         stand.optimizer(self.learner.optimizer, self.learner.parameters)
+
+    def reward(self) -> Scorer:
+        """One reward model, or an ensemble."""
+        base, ways = self.stand.base, self.stand.ways
+        members: list[RewardModel] = []
+        for role in map(member_role, range(ways.members)):
+            self.roles.add(role, lora_config(base, ways.rank, 2 * ways.rank))
+            self.roles.add_head(role)
+            members.append(RewardModel(self.roles, role, 0.0, 1.0, {}))
+        return members[0] if len(members) == 1 else Ensemble(self.roles, tuple(members), {})
 
     def answers(self, units: int) -> Answers:
         """A row's worth each. Rows that are not shared are sorted by length, which parts the answers to a prompt."""
@@ -251,11 +266,11 @@ class Judge:
         self.ppo = ppo
 
     def phases(self, units: int) -> Iterator[None]:
-        judges = self.ppo.judges
-        answers = self.ppo.answers(max(units, 2))  # two prompts at least have no beginning in common
-        row = max(widths(answers.examples[: self.ppo.stand.answers_a_unit], self.ppo.roles.together))
-        blocks = 1 + (judges.value is not None) + (judges.reward is not None)
-        judges.judge(answers, Budget(-(-blocks * units * row // LIGHTER), self.ppo.roles.together))
+        stand, judges = self.ppo.stand, self.ppo.judges
+        answers = self.ppo.answers(max(units, 2))  # two prompts at least have no more than their beginning in common
+        blocks = 1 + (judges.value is not None) + stand.ways.members
+        tokens = blocks * units * stand.row(gradients=False)
+        judges.judge(answers, Budget(-(-tokens // LIGHTER), self.ppo.roles.together))
         yield
 
 

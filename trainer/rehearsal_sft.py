@@ -7,6 +7,7 @@ import bitsandbytes as bnb
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
+from trainer.optimizers import optimizer_of
 from trainer.rehearsal import Stand
 from trainer.roles import Roles, lora_config
 from trainer.sft import ROLE
@@ -36,7 +37,7 @@ class Finetune:
             self.model.enable_input_require_grads()
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         parameters = self.roles.parameters(ROLE)
-        self.optimizer = torch.optim.AdamW(parameters)
+        self.optimizer = optimizer_of(stand.ways.resident, [{"params": parameters, "lr": 1e-4}])
         stand.optimizer(self.optimizer, parameters)
 
     def phases(self, units: int) -> Iterator[None]:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.budget import PASSES, SAMPLED
+from trainer.ensemble import members_of
 from trainer.models import Base
+from trainer.ways import StageName, Ways
 
 if TYPE_CHECKING:
-    from trainer.fitting import StageName
+    from trainer.fitting import Setup
     from trainer.ppo import Ppo
-    from trainer.rehearsal import Ways
     from trainer.reward import Reward
 
 PROMPT, RESPONSE = 256, 128  # tokens that are planned with; budgets are in tokens, so that lengths hardly matter
 ENOUGH = 64  # answers at once, beyond which sampling needs no more
+ONE = 1  # token: a budget that every row exceeds, so that each has a pass of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,16 @@ def ppo_budgets(config: "Ppo", base: Base) -> Budgets:
     bytes_ = room(base.device)
     if bytes_ is None or (config.token_budget and config.sample_budget):
         return Budgets(config.token_budget or PASSES, config.sample_budget or SAMPLED)
-    from trainer.rehearsal import Ways  # imports the stages themselves
-
     trunk = config.value == "trunk" or config.advantage == "rloo"
-    ways = Ways(config.checkpointing, "trunk" if trunk else "adapter", config.rank)
-    tokens = planned(base, "ppo", ways, config.max_new_tokens, config.samples, config.episodes, bytes_)
-    passes = min(tokens["update"], tokens["judge"]) or PASSES
-    return Budgets(config.token_budget or passes, config.sample_budget or tokens["sample"] or SAMPLED)
+    ways = Ways(
+        config.checkpointing, "trunk" if trunk else "adapter", config.rank, config.optimizer,
+        members_of(config.reward) if config.reward else 1, config.top_layers,
+    )  # fmt: skip
+    sizes = config.max_new_tokens, config.samples, config.episodes
+    tokens = planned(base, "ppo", ways, *sizes, bytes_, common=beginning(base))
+    return Budgets(
+        config.token_budget or min(tokens["update"], tokens["judge"]), config.sample_budget or tokens["sample"]
+    )
 
 
 def sample_budget(base: Base, max_new_tokens: int, samples: int) -> int:
@@ -72,9 +77,7 @@ def sample_budget(base: Base, max_new_tokens: int, samples: int) -> int:
     bytes_ = room(base.device)
     if bytes_ is None:
         return SAMPLED
-    from trainer.rehearsal import Ways
-
-    return planned(base, "sample", Ways(), max_new_tokens, samples, ENOUGH, bytes_)["sample"] or SAMPLED
+    return planned(base, "sample", Ways(), max_new_tokens, samples, ENOUGH, bytes_)["sample"]
 
 
 def reward_budget(config: "Reward", base: Base, samples: int) -> int:
@@ -82,25 +85,51 @@ def reward_budget(config: "Reward", base: Base, samples: int) -> int:
     bytes_ = room(base.device)
     if bytes_ is None:
         return PASSES
-    from trainer.rehearsal import Ways
-
-    ways = Ways(config.checkpointing, rank=config.rank)
-    return planned(base, "reward", ways, RESPONSE, samples, config.batch * samples, bytes_)["update"] or PASSES
+    ways = Ways(config.checkpointing, rank=config.rank, optimizer=config.optimizer, members=config.members)
+    return planned(base, "reward", ways, RESPONSE, samples, config.batch * samples, bytes_)["update"]
 
 
 def planned(
-    base: Base, stage: "StageName", ways: "Ways", response: int, samples: int, limit: int, bytes_: int
+    base: Base, stage: StageName, ways: Ways, response: int, samples: int, limit: int, bytes_: int, common: int = 0
 ) -> dict[str, int]:
-    """Tokens of each step of a stage, 0 where not even one row fits."""
-    from trainer.fitting import Setup, fit
+    """Tokens of each step of a stage; `ONE` where not even one row fits, which is said, and tried all the same."""
+    from trainer.fitting import fit  # imports the stages themselves
+
+    setup = setup_of(base, response, samples, limit, common)
+    found = fit(setup, stage, ways, [bytes_])[0]
+    said = ", ".join(f"{step} {size.tokens}" for step, size in found.items())
+    print(f"Planned for {bytes_ / 2**30:.1f} GiB, tokens at once: {said}.", file=sys.stderr)
+    if not all(size.tokens for size in found.values()):
+        print(advice(setup, stage, ways, bytes_), file=sys.stderr)
+    return {step: size.tokens or ONE for step, size in found.items()}
+
+
+def setup_of(base: Base, response: int, samples: int, limit: int, common: int) -> "Setup":
+    """What is planned for a base that is loaded."""
+    from trainer.fitting import Setup
     from trainer.rehearsal import Shape
 
-    setup = Setup(unquantised(base), base.quantization, Shape(PROMPT, response, samples), max(limit, samples))
-    found = fit(setup, stage, ways, [bytes_])[0]
-    tokens = {step: size.tokens for step, size in found.items()}
-    said = ", ".join(f"{step} {count}" for step, count in tokens.items())
-    print(f"Planned for {bytes_ / 2**30:.1f} GiB, tokens at once: {said}.", file=sys.stderr)
-    return tokens
+    shape = Shape(PROMPT + common, response, samples, common)
+    return Setup(unquantised(base), base.quantization, shape, max(limit, samples))
+
+
+def advice(setup: "Setup", stage: StageName, ways: Ways, bytes_: int) -> str:
+    """What to do where not even one row fits."""
+    from trainer.fitting import way_out
+
+    other = way_out(setup, stage, ways, bytes_)
+    if other:
+        remedy = f"It would with {other.flags(ways)}."
+    else:
+        smaller = "" if setup.quantization == "nf4" else "--quantize nf4, "
+        remedy = f"No option of {stage} changes that: take {smaller}shorter texts or a smaller model."
+    return f"By the plan not even one row at a time fits beside the base; it is tried all the same. {remedy}"
+
+
+def beginning(base: Base) -> int:
+    """Tokens that all prompts begin with because of the chat template."""
+    ids = [base.prompt_ids([{"role": "user", "content": text}]) for text in ("Why?", "a")]
+    return next((i for i, pair in enumerate(zip(*ids, strict=False)) if len(set(pair)) > 1), 0)
 
 
 def unquantised(base: Base) -> Any:

@@ -8,7 +8,8 @@ checkpointing; a decoding step reads all weights; a quantised layer is also writ
 from dataclasses import dataclass
 
 from trainer.models import Quantization
-from trainer.rehearsal import Shape, Ways
+from trainer.rehearsal import Shape
+from trainer.ways import Ways
 
 COMPUTE = 0.5 * 165e12  # operations a second
 BANDWIDTH = 0.7 * 1008e9  # bytes a second

@@ -1,7 +1,9 @@
 """`trainer doctor`: every line has its remedy."""
 
+import importlib.metadata
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -48,6 +50,35 @@ def test_a_full_disk_and_short_memory_are_said(monkeypatch: pytest.MonkeyPatch) 
     assert doctor.disk().state == "bad"
     monkeypatch.setattr(doctor, "available_memory", lambda: 1 << 30)
     assert doctor.host_memory().state == "note"
+
+
+def test_the_disk_of_the_hubs_cache_is_looked_at_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = tmp_path / "not" / "there" / "yet"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda where: SimpleNamespace(free=(1 if Path(where) == tmp_path else 100) << 30)
+    )
+    found = doctor.disk()
+    assert found.state == "bad" and f"1 GiB free for {hub}" in found.found
+    assert "HF_HOME" in found.remedy and "RANKLOOP_CACHE" not in found.remedy
+
+
+def test_versions_are_held_against_what_the_package_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.versions().state == "ok"
+    versions = {"peft": "0.19.0", "bitsandbytes": None}
+    true = importlib.metadata.version
+
+    def version(name: str) -> str:
+        found = versions.get(name, "") or (true(name) if name not in versions else "")
+        if not found:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = doctor.versions()
+    assert found.state == "bad" and "peft 0.19.0" in found.found
+    assert "peft <0.22,>=0.21 instead of 0.19.0" in found.remedy
+    assert "bitsandbytes >=0.50 instead of none" in found.remedy
 
 
 def test_one_bad_finding_is_enough_for_not_ok() -> None:

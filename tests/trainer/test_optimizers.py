@@ -1,6 +1,7 @@
 """AdamW's states in 8 bits: what they take, that they train, and that an optimizer goes on from them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,11 +9,14 @@ from torch import nn
 
 from preferences.records import Study
 from preferences.store import Store
-from tests.trainer.fill import add_prompts, metrics
+from tests.trainer.fill import add_prompts, demonstrations, metrics
+from tests.trainer.test_reward import fill
 from trainer.checkpoints import Checkpoints
 from trainer.models import Base
 from trainer.optimizers import OptimizerName, optimizer_of
 from trainer.ppo import Ppo, ppo
+from trainer.reward import Reward, reward
+from trainer.sft import Sft, sft
 
 SHAPE = (64, 96)  # more than 4096 elements
 
@@ -66,3 +70,34 @@ def test_ppo_trains_with_8_bits(store: Store, study: Study, base: Base, tmp_path
     whole = Ppo(out=tmp_path / "whole", iterations=2, **options)  # type: ignore[arg-type]
     assert ppo(whole, store, base)["iterations"] == 2
     assert all(row["skipped_updates"] == 0 for row in metrics(tmp_path / "whole"))
+
+
+def eighths(optimizer: dict[str, Any]) -> float:
+    """The share of an optimizer's states that are in 8 bits."""
+    states = [of[key] for of in optimizer["state"].values() for key in ("state1", "state2")]
+    return sum(state.dtype == torch.uint8 for state in states) / len(states)
+
+
+def test_sft_trains_with_8_bits_and_learns(store: Store, base: Base, tmp_path: Path) -> None:
+    said = [[{"role": "user", "content": "Who bakes bread?"}, {"role": "assistant", "content": "A mouse."}]]
+    config = Sft(
+        db=store.path, out=tmp_path / "run", demonstrations=demonstrations(tmp_path / "talk.jsonl", said), epochs=12,
+        batch=1, rank=64, lr=2e-3, optimizer="adamw-8bit",
+    )  # fmt: skip
+    sft(config, store, base)
+    losses = [row["loss"] for row in metrics(tmp_path / "run") if "loss" in row]
+    assert losses[-1] < 0.5 * losses[0]
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "checkpoint-12" / "optimizer.pt", weights_only=True)
+    assert eighths(kept) == 1
+
+
+def test_a_reward_model_trains_with_8_bits_and_learns(store: Store, study: Study, base: Base, tmp_path: Path) -> None:
+    fill(store, study)
+    config = Reward(
+        db=store.path, out=tmp_path / "run", rank=64, batch=4, epochs=3, validation=0, save_every=5, lr=1e-3,
+        optimizer="adamw-8bit",
+    )  # fmt: skip
+    assert reward(config, store, base)["train_accuracy"] > 0.9
+    state = Checkpoints(tmp_path / "run" / "checkpoints").newest()
+    assert state is not None
+    assert eighths(state["members"][0]["optimizer"]) > 0.9  # the head's own are too small

@@ -4,22 +4,25 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from transformers import AutoConfig
 
 from preferences.errors import RankloopError
+from scripts.what_fits import batches
 from tests.trainer.test_main import call
 from trainer.depth import depths, pattern, with_layers
 from trainer.fakes import without_data
 from trainer.fitting import GIB, Rehearsal, Setup, largest
 from trainer.footprint import footprint, weight_bytes
 from trainer.known_models import KNOWN, find_config, llama, neox, t5
-from trainer.models import UnknownModel
-from trainer.plan import STAGES, Plan, plan, plans
+from trainer.models import Quantization, UnknownModel
+from trainer.plan import STAGES, Plan, Planned, plan, plans
 from trainer.plan_text import as_text
-from trainer.rehearsal import Shape, Ways
+from trainer.rehearsal import Shape
 from trainer.time_split import Work, time_split
+from trainer.ways import Ways
 
 SMALL = ["--prompt", "32", "--response", "16", "--limit", "8"]
 
@@ -33,13 +36,13 @@ def planned_json(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, ob
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_known_model_has_the_published_number_of_parameters(name: str) -> None:
-    config, checkpoint = find_config(name)
+    config, checkpoint, _ = find_config(name)
     size = footprint(Setup(config, "none", Shape(8, 8, 1)), checkpoint, name, 16, 0)
     assert size.parameters / 1e9 == pytest.approx(KNOWN[name].billions, rel=0.01)
 
 
 def test_a_large_quantised_base_takes_disk_a_second_time() -> None:
-    config, checkpoint = find_config("gpt-neox-20b")
+    config, checkpoint, _ = find_config("gpt-neox-20b")
     weights, small = 12 * 2**30, 2**29
     plain, kept, quick = (
         footprint(Setup(config, quantize, Shape(8, 8, 1)), checkpoint, "gpt-neox-20b", 16, size)
@@ -60,13 +63,7 @@ def test_while_a_quantised_base_is_written_a_file_of_it_is_in_the_machines_memor
 
 
 def test_a_model_is_known_by_its_hub_id_too() -> None:
-    assert find_config("EleutherAI/gpt-neox-20b")[0].num_hidden_layers == 44
-
-
-def test_any_config_json_works(tmp_path: object) -> None:
-    AutoConfig.for_model("llama", hidden_size=64, num_hidden_layers=5).save_pretrained(tmp_path)
-    for name in (str(tmp_path), f"{tmp_path}/config.json"):
-        assert find_config(name)[0].num_hidden_layers == 5
+    assert find_config("EleutherAI/gpt-neox-20b").config.num_hidden_layers == 44
 
 
 def test_an_unknown_model_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +76,8 @@ def test_an_unknown_model_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
 def test_options_that_make_no_sense_are_all_named() -> None:
     with pytest.raises(RankloopError, match=r"vram must be above 0, not 0; prompt must be above 0, not -1"):
         Plan(vram=0, prompt=-1)
+    with pytest.raises(RankloopError, match=r"top_layers must be above 0.*common must be from 0 to below prompt \(9\)"):
+        Plan(top_layers=0, prompt=9, common=9)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_the_largest_batch_is_found(total: Callable[[int], int], room: int) -> N
 
 def test_the_weights_of_gpt_neox_20b_in_16_8_and_4_bits() -> None:
     """On a GPU: linear layers in 2, 1 and 0.52 bytes a number (4 bits, and 8 for every 64 numbers), the rest in 2."""
-    config, _ = find_config("gpt-neox-20b")
+    config = find_config("gpt-neox-20b").config
     size = {q: weight_bytes(Setup(config, q, Shape(8, 8, 1))) / GIB for q in ("none", "int8", "nf4")}  # type: ignore[arg-type]
     assert size["none"] == pytest.approx(38.3, rel=0.01)
     assert size["int8"] == pytest.approx(19.7, rel=0.01)
@@ -121,6 +120,49 @@ def test_what_does_not_fit_says_what_to_change() -> None:
     assert "--quantize nf4" in text
     needed = float(re.search(r"at least ([\d.]+) GiB", text)[1])  # type: ignore[index]
     assert plan(Plan(vram=needed + 0.1, stages=("ppo",), prompt=32, response=16, limit=8)).as_json()["fits"]
+
+
+@pytest.mark.planner
+def test_what_would_make_a_stage_fit_is_offered_also_where_it_was_set_off() -> None:
+    small = {"stages": ("ppo",), "prompt": 64, "response": 32, "limit": 1}
+    fixed = {"checkpointing": False, "value": "adapter"}
+    sizes = [total(checkpointing=False), total(checkpointing=True)]
+    found = plan(Plan(vram=sum(sizes) / 2, **small, **fixed))  # type: ignore[arg-type]
+    assert not found.stages[0].fits
+    assert "--checkpointing: ppo fits then." in found.change
+    held = plan(Plan(vram=sum(sizes) / 2, **small, checkpointing=True))  # type: ignore[arg-type]
+    assert held.stages[0].fits and not held.change
+
+
+@pytest.mark.planner
+def test_optimizer_members_and_top_layers_are_planned_and_given_to_the_stage() -> None:
+    options = {"prompt": 32, "response": 16, "limit": 4, "vram": 8, "stages": ("sft", "reward", "ppo"), "rank": 64}
+    plain, light, many = (
+        plan(Plan(**options, **more))  # type: ignore[arg-type]
+        for more in ({}, {"optimizer": "adamw-8bit", "top_layers": 3}, {"members": 3})
+    )
+
+    def gib(planned: Planned, part: str) -> list[float]:
+        return [found.as_json()["parts"].get(part, 0.0) for found in planned.stages]
+
+    assert all(a < b for a, b in zip(gib(light, "optimizer"), gib(plain, "optimizer"), strict=True))
+    assert gib(many, "adapters")[0] == gib(plain, "adapters")[0]
+    assert all(a > b for a, b in zip(gib(many, "adapters")[1:], gib(plain, "adapters")[1:], strict=True))
+    assert gib(many, "optimizer")[1] == pytest.approx(3 * gib(plain, "optimizer")[1], rel=0.1)
+    sft, reward, ppo = (found.options for found in light.stages)
+    assert sft["optimizer"] == reward["optimizer"] == ppo["optimizer"] == "adamw-8bit"
+    assert ppo["top_layers"] == 3 and "top_layers" not in reward
+    assert many.stages[1].options["members"] == 3 and "members" not in many.stages[2].options
+
+
+@pytest.mark.planner
+def test_what_all_prompts_begin_with_is_read_once() -> None:
+    """A system prompt of 400 tokens, shared by all rows, leaves room for more of them."""
+    apart, common = (
+        plan(Plan(stages=("ppo",), prompt=432, response=32, limit=64, vram=8, checkpointing=False, common=tokens))
+        for tokens in (0, 400)
+    )
+    assert common.stages[0].batch > 1.5 * apart.stages[0].batch
 
 
 def total(**options: object) -> float:
@@ -211,3 +253,19 @@ def test_the_promised_models_fit_where_they_should(
     assert found["fits"] is fits
     assert (found["batch"] >= 1) is fits  # type: ignore[operator]
     assert (found["total_gib"] <= vram) is fits  # type: ignore[operator]
+
+
+def cells(model: str, quantize: str) -> list[str]:
+    """The README's cells of a model, card by card."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    row = next(line for line in readme.splitlines() if line.startswith(f"| {model} |"))
+    return [cell.strip().split(" / ")[("int8", "nf4").index(quantize)] for cell in row.split("|")[2:-1]]
+
+
+@pytest.mark.planner
+@pytest.mark.parametrize(
+    ("model", "quantize"),
+    [("qwen3-0.6b", "int8"), ("flan-t5-xxl", "nf4"), ("gpt-neox-20b", "int8"), ("bloomz-3b", "nf4")],
+)
+def test_what_fits_on_a_card_by_the_readme_is_what_the_planner_says(model: str, quantize: Quantization) -> None:
+    assert batches(model, quantize) == cells(model, quantize)

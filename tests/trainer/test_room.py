@@ -6,11 +6,14 @@ import pytest
 
 from trainer import room
 from trainer.budget import PASSES, SAMPLED
+from trainer.fakes import without_data
+from trainer.fitting import Rehearsal
 from trainer.models import Base
 from trainer.ppo import Ppo
 from trainer.reward import Reward
 from trainer.room import Budgets, ppo_budgets, reward_budget
 from trainer.sample import SampleStage, fitted
+from trainer.ways import Ways
 from trainer.worker import Worker
 
 OPTIONS = {"out": Path("run"), "functions": ("file.py:function",), "max_new_tokens": 32}
@@ -63,6 +66,26 @@ def test_on_a_gpu_they_are_what_fits(
 
 
 @pytest.mark.planner
-def test_where_not_even_one_row_fits_it_is_tried_all_the_same(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_not_even_one_row_fits_each_is_tried_alone_and_what_would_fit_is_said(
+    base: Base, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with_room(monkeypatch, 1024)
-    assert ppo_budgets(Ppo(**OPTIONS), base) == Budgets(PASSES, SAMPLED)
+    assert ppo_budgets(Ppo(**OPTIONS), base) == Budgets(1, 1)
+    assert "No option of ppo changes that: take --quantize nf4" in capsys.readouterr().err
+    config = Ppo(**OPTIONS, samples=4)
+    setup = room.setup_of(base, config.max_new_tokens, config.samples, config.episodes, room.beginning(base))
+    with without_data(gpu=True):
+        plain, light = (
+            Rehearsal(setup, "ppo", Ways(checkpointing)).at("update", 1).total for checkpointing in (False, True)
+        )
+    with_room(monkeypatch, (plain + light) // 2)
+    assert ppo_budgets(config, base).passes == 1
+    assert "It would with --checkpointing.\n" in capsys.readouterr().err
+
+
+def test_all_prompts_begin_with_the_first_tokens_of_the_chat_template(base: Base) -> None:
+    length = room.beginning(base)
+    prompts = [base.prompt_ids([{"role": "user", "content": text}]) for text in ("Tea?", "Bread, please", "x")]
+    assert length > 0
+    assert len({tuple(prompt[:length]) for prompt in prompts}) == 1
+    assert len({prompt[length] for prompt in prompts}) > 1
