@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,12 @@ class Round:
     min_win_rate: float = 0.0
     """Stop unless the interval of the new policy's blind win rate lies above this; 0 is no gate."""
     fast: bool = False
-    """The same on a tiny random model, in under two minutes: it shows that everything works, not that anything improves."""
-    model: str = EMBEDDED
-    """Base model."""
+    """The same at a small size, in under two minutes on a tiny random model, which it takes unless --model names another: it
+    shows that everything works, not that anything improves."""
+    thrifty: bool = False
+    """Take the options that need least memory: checkpointing, one demonstration a step, the value on the policy's trunk."""
+    model: str | None = None
+    """Base model; default the embedded one."""
     quantize: str | None = None
     """Quantisation of the base: none, int8 or nf4; default by device."""
     seed: int = 0
@@ -85,6 +88,11 @@ class Size:
     )
 
 
+THRIFTY: dict[str, dict[str, Any]] = {
+    "sft": {"checkpointing": True, "batch": 1},
+    "reward": {"checkpointing": True},
+    "ppo": {"checkpointing": True, "value": "trunk"},
+}
 FAST = Size(
     prompts=32, tokens=16, sft={"epochs": 0.5}, reward={"epochs": 1.0}, ppo={"iterations": 2, "episodes": 8, "lr": 1e-3}
 )
@@ -96,7 +104,11 @@ class Loop:
     def __init__(self, config: Round) -> None:
         self.config, self.folder = config, config.out or Path(tempfile.mkdtemp(prefix="rankloop-round-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.size, model = (FAST, tiny_model(self.folder)) if config.fast else (Size(), config.model)
+        self.size = FAST if config.fast else Size()
+        if config.thrifty:
+            changed = {stage: getattr(self.size, stage) | options for stage, options in THRIFTY.items()}
+            self.size = replace(self.size, **changed)
+        model = config.model or (tiny_model(self.folder) if config.fast else EMBEDDED)
         self.db = self.folder / "round.db"
         self.common: dict[str, Any] = {"db": self.db, "model": model, "quantize": config.quantize, "seed": config.seed}
         self.store = Store(self.db)

@@ -12,6 +12,7 @@ import pytest
 from preferences.store import Store
 from scripts import rounds_report
 from tests.conftest import ROOT
+from tests.tiny import save_tiny_llama
 
 INTERVAL = {"value", "low", "high"}
 STAGES = {"sample", "rank", "reward", "ppo", "evaluate"}
@@ -90,6 +91,8 @@ def test_two_fast_rounds(tmp_path: Path) -> None:
 def test_a_fast_round_leaves_its_blind_comparisons_to_people(tmp_path: Path) -> None:
     result, _ = play(tmp_path)
     check_figures(result)
+    made = json.loads((tmp_path / "round" / "ppo" / "config.json").read_text())["config"]
+    assert (made["checkpointing"], made["value"]) == (False, "adapter")
     assert result["seconds"].keys() == ONCE | STAGES
     assert not result.keys() & {"rounds", "stopped", "win_rate"}
 
@@ -148,3 +151,15 @@ def test_the_report_shows_each_round_s_gold_score_with_its_interval(tmp_path: Pa
     assert "0.625 [0.525, 0.725]" in page and "Round 4 stops: &lt;b&gt;enough&lt;/b&gt;." in page
     assert {path.name for path in tmp_path.glob("*.png")} == {"gold.png", "gain.png", "reward.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
+
+
+@pytest.mark.slow
+def test_a_thrifty_round_takes_the_model_that_is_named_and_little_memory(tmp_path: Path) -> None:
+    model = save_tiny_llama(tmp_path / "named", width=32)
+    check_figures(play(tmp_path, "--thrifty", "--model", str(model))[0])
+    stages = {
+        stage: json.loads((tmp_path / "round" / stage / "config.json").read_text())["config"]
+        for stage in ("sft", "reward", "ppo")
+    }
+    assert all(made["checkpointing"] and made["model"] == str(model) for made in stages.values())
+    assert (stages["sft"]["batch"], stages["ppo"]["value"]) == (1, "trunk")

@@ -121,6 +121,11 @@ class Described(NamedTuple):
     checkpoint: str
     within: bool
 
+    @property
+    def bytes_each(self) -> int:
+        """Of a number in the published weights."""
+        return BYTES.get(self.checkpoint, 4)
+
 
 def find_config(name: str) -> Described:
     """A model by its known name or hub id, by a config.json or its folder, or from the cache of the hub. Nothing is
