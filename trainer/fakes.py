@@ -16,7 +16,9 @@ import bitsandbytes as bnb
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.integrations import moe
 
 from trainer import attention, judges, lora, roles
 from trainer.batches import Batch
@@ -84,6 +86,29 @@ def gpu_attention(
     return out
 
 
+class GroupedProduct(torch.autograd.Function):
+    """What a GPU's grouped product leaves: rows (S, in) by the frozen weights (experts, in, out) that they are sorted by.
+
+    torch knows it without data in bf16 alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
+        ctx.width = weight.shape[1]
+        return rows.new_empty(len(rows), weight.shape[2])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.new_empty(len(grad), ctx.width), None
+
+
+def grouped_product(rows: Tensor, weight: Tensor, offs: Tensor) -> Tensor:  # noqa: ARG001 - where an expert's rows end
+    """(S, out) in the place of transformers' own."""
+    found: Tensor = GroupedProduct.apply(rows.to(weight.dtype), weight)  # type: ignore[no-untyped-call]
+    return found
+
+
 def move(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
     """`nn.Module._apply` for tensors without data, which torch cannot exchange in place."""
     for child in module.children() if recurse else ():
@@ -129,6 +154,7 @@ def without_data(gpu: bool) -> Iterator[None]:
         stack.enter_context(patch.object(roles, "can_share", shares))
         stack.enter_context(patch.object(attention, "longest_prompt", longest_prompt))
         stack.enter_context(patch.object(judges, "common_prefix", beginning))
+        stack.enter_context(patch.object(moe, "_grouped_mm", grouped_product))
         stack.enter_context(patch.object(CASTS, "disabled", True))
         if gpu:
             stack.enter_context(patch.object(lora, "FEW_ROWS", 0))

@@ -31,6 +31,7 @@ from trainer.head import check_head
 from trainer.kept_base import KeptBase
 from trainer.norms import quicken
 from trainer.templates import earlier, held, plain_template
+from trainer.text_part import out_of_whole
 
 Quantization = Literal["none", "int8", "nf4"]
 
@@ -164,14 +165,19 @@ def load_base(
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         wanted = quantization_config(quantization, dtype, dtype if sharded else torch.uint8)
         kept = KeptBase.of(source, wanted, dtype) if wanted else None
-        place: dict[str, Any] = {"pretrained_model_name_or_path": source}
+        part = out_of_whole(config)
+        place: dict[str, Any] = {"pretrained_model_name_or_path": source, **part}
         if kept:  # what is kept says itself how it is quantised
             place = (
                 {"pretrained_model_name_or_path": kept.folder}
                 if kept.there
                 else place | {"quantization_config": wanted}
             )
-        model = auto.from_pretrained(**place, dtype=dtype, device_map={"": device}, **SAFE)
+        model, said = auto.from_pretrained(
+            **place, dtype=dtype, device_map={"": device}, output_loading_info=True, **SAFE
+        )
+        if part and said["missing_keys"]:
+            raise OSError(f"its text model lacks {min(said['missing_keys'])}")
         weights = weights_of(name, source) or (kept.weights if kept else "")
         if kept and not kept.there:
             kept.keep(model, weights)

@@ -192,24 +192,24 @@ class Compare:
             out=NOWHERE, rank=ways.rank, checkpointing=ways.checkpointing, optimizer=ways.resident,
             token_budget=2 * ENDLESS,
         )  # fmt: skip
-        for number in range(ways.members):
+        self.trainers: list[RewardTrainer] = []  # those of the other members stay, with their optimizers
+        for role in map(member_role, range(ways.members)):
             with stand.tally.part(ADAPTERS):
-                self.trainer = RewardTrainer(config, roles, [], Run(NOWHERE), member_role(number))
-                roles.train_only(self.trainer.role)
-                self.parameters = roles.parameters(self.trainer.role)
-                self.trainer.best = 0.0, [p.detach().clone() for p in self.parameters]  # that the validation keeps
-            stand.optimizer(self.trainer.optimizer, self.parameters)
+                self.trainers.append(trainer := RewardTrainer(config, roles, [], Run(NOWHERE), role))
+                roles.train_only(role)
+                self.parameters = roles.parameters(role)
+                trainer.best = 0.0, [p.detach().clone() for p in self.parameters]  # that the validation keeps
+            stand.optimizer(trainer.optimizer, self.parameters)
 
     def phases(self, units: int) -> Iterator[None]:
         each = self.stand.shape.compared
         pairs = [(i, j, 1.0) for i in range(each) for j in range(i)]
         groups = [list(group) for group in chunks(self.stand.examples(units * each, each), each)]
-        self.trainer.gradients(
-            [Element([Ranked("", group, [], pairs, [])], group, [list(range(each))]) for group in groups]
-        )
+        trainer = self.trainers[-1]
+        trainer.gradients([Element([Ranked("", group, [], pairs, [])], group, [list(range(each))]) for group in groups])
         yield
-        nn.utils.clip_grad_norm_(self.parameters, self.trainer.config.max_grad_norm)
-        self.trainer.optimizer.step()
+        nn.utils.clip_grad_norm_(self.parameters, trainer.config.max_grad_norm)
+        trainer.optimizer.step()
         yield
 
 

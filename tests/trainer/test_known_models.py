@@ -69,20 +69,32 @@ def test_what_does_not_answer_in_text_is_refused_in_a_sentence(
     assert f"is a {model_type}, neither a decoder nor" in capsys.readouterr().err
 
 
+ALL_IN_16_BITS = {"falcon"}  # its layers are of a class of their own, which transformers does not quantise
+
+
 @pytest.mark.planner
-@pytest.mark.parametrize("quantize", ["none", "nf4"])
-@pytest.mark.parametrize("model_type", OTHERS)
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False but")  # PEFT sets it then
+@pytest.mark.parametrize(
+    ("model_type", "quantize"),
+    [
+        *((name, "none") for name in OTHERS),
+        ("falcon", "nf4"),
+        ("gpt2", "int8"),
+        ("qwen2_moe", "nf4"),
+        ("gemma3", "nf4"),
+    ],
+)
 def test_any_config_is_planned_in_all_stages(model_type: str, quantize: Any, tmp_path: Path) -> None:
     """The weights are those of the architecture's own modules, in two bytes a number or fewer."""
     name = str(save(model_type, tmp_path))
-    planned = plan(Plan(model=name, quantize=quantize, vram=8, prompt=24, response=8, samples=2, limit=4))
+    planned = plan(Plan(model=name, quantize=quantize, vram=8, prompt=24, response=8, samples=2, limit=2))
     found, (config, checkpoint, within) = planned.as_json(), find_config(name)
-    assert found["fits"] and found["batch"] == 4
+    assert found["fits"] and found["batch"] == 2
     assert set(found["stages"]) == set(STAGES)
     numbers = footprint(Setup(config, "none", Shape(8, 8, 1)), checkpoint, name, 16, 0).parameters
     weights = planned.stages[0].tightest.peak.parts["weights"]
-    if quantize == "none":
+    if quantize == "none" or model_type in ALL_IN_16_BITS:
         assert weights == pytest.approx(2 * numbers, rel=0.02)
     else:
-        assert 0.5 * numbers < weights < 2 * numbers
+        assert 0.5 * numbers < weights < 1.9 * numbers
     assert ("the text model alone" in as_text(planned)) is within

@@ -74,7 +74,8 @@ def test_ppo_trains_with_8_bits(store: Store, study: Study, base: Base, tmp_path
 
 def eighths(optimizer: dict[str, Any]) -> float:
     """The share of an optimizer's states that are in 8 bits."""
-    states = [of[key] for of in optimizer["state"].values() for key in ("state1", "state2")]
+    kept = [of.get("__bnb_optimizer_quant_state__", of) for of in optimizer["state"].values()]
+    states = [of[key] for of in kept for key in ("state1", "state2")]
     return sum(state.dtype == torch.uint8 for state in states) / len(states)
 
 

@@ -11,8 +11,9 @@ from transformers import AutoConfig
 
 from preferences.errors import RankloopError
 from scripts.what_fits import batches
+from tests.trainer.test_known_models import OTHERS
 from tests.trainer.test_main import call
-from trainer.depth import depths, pattern, with_layers
+from trainer.depth import depths, kinds, pattern, with_layers
 from trainer.fakes import without_data
 from trainer.fitting import GIB, Rehearsal, Setup, largest
 from trainer.footprint import footprint, weight_bytes
@@ -222,10 +223,19 @@ def test_what_two_depths_say_of_a_deep_model_is_what_executing_all_its_layers_gi
 
 def test_layers_of_several_kinds_are_executed_by_whole_periods() -> None:
     gemma = AutoConfig.for_model(**DEEP["gemma3_text"])
-    assert pattern(gemma) == 6
+    assert pattern(kinds(gemma)) == (0, 6)
     assert depths(gemma, exact=False) == [6, 12]
     assert with_layers(gemma, 6).layer_types == gemma.layer_types[:6]
     assert depths(AutoConfig.for_model(**DEEP["gpt_neox"]), exact=False) == [2, 4]
+    assert depths(AutoConfig.for_model(**DEEP["t5"]), exact=False) == [
+        2,
+        4,
+    ]  # its first layer has the positions' biases
+    assert depths(AutoConfig.for_model(**DEEP["gpt_neox"]), exact=False, least=5) == [5, 7]
+    mixed = AutoConfig.for_model(
+        "qwen2_moe", **{**OTHERS["qwen2_moe"], "num_hidden_layers": 24}, mlp_only_layers=[0, 1, 2]
+    )
+    assert depths(mixed, exact=False) == [4, 6]  # three without experts, as DeepSeek begins
     assert depths(AutoConfig.for_model(**neox(128, 4, 4, 512)), exact=False) == [4]
 
 
