@@ -161,11 +161,11 @@ def load_base(
         source = source_of(name)
         check_weights(source)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        dtype = dtype or compute_dtype(computing or device, config)
+        part = out_of_whole(config)
+        dtype = dtype or compute_dtype(computing or device, part.get("config", config))
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         wanted = quantization_config(quantization, dtype, dtype if sharded else torch.uint8)
         kept = KeptBase.of(source, wanted, dtype) if wanted else None
-        part = out_of_whole(config)
         place: dict[str, Any] = {"pretrained_model_name_or_path": source, **part}
         if kept:  # what is kept says itself how it is quantised
             place = (

@@ -17,9 +17,9 @@ from trainer.ranked import Ranked
 from trainer.rehearsal import Shape, Stand
 from trainer.reward import Reward
 from trainer.reward_trainer import RewardTrainer
-from trainer.roles import Roles
+from trainer.roles import Roles, lora_config
 from trainer.runs import Run
-from trainer.sft import Sft, tokenize, tokenize_pair, trainer_of
+from trainer.sft import ROLE, Sft, tokenize, tokenize_pair, trainer_of
 from trainer.tally import Tally
 from trainer.ways import Ways
 from trainer.world import ALONE
@@ -78,9 +78,12 @@ def finetuned(case: Case, folder: Path) -> tuple[Shape, int]:
     )  # fmt: skip
     second = Second(live)
     with live:
-        trainer = trainer_of(config, base, [said] * (UPDATES * case.units), Run(folder / "run"), ALONE)
+        roles = Roles(base)
+        roles.add(ROLE, lora_config(base, config.rank, config.alpha))
+        trainer = trainer_of(config, roles, [said] * (UPDATES * case.units), Run(folder / "run"), ALONE)
         trainer.add_callback(second)
-        trainer.train()
+        with roles.routed(ROLE):
+            trainer.train()
     assert trainer.state.global_step == UPDATES
     return shape_of(base, said), second.peak + weights
 
