@@ -221,6 +221,17 @@ def test_what_two_depths_say_of_a_deep_model_is_what_executing_all_its_layers_gi
                 assert found.parts["weights"] == pytest.approx(true.parts["weights"], rel=0.01)
 
 
+@pytest.mark.planner
+def test_two_depths_say_it_of_the_top_layers_and_of_a_common_beginning_too() -> None:
+    setup = Setup(AutoConfig.for_model(**DEEP["gpt_neox"]), "nf4", Shape(40, 24, 2, common=20))
+    for ways in (Ways(top_layers=3), Ways(members=2)):
+        with without_data(gpu=True):
+            quick, whole = (Rehearsal(replace(setup, exact=exact), "ppo", ways) for exact in (False, True))
+            assert (len(quick.layers), len(whole.layers)) == (2, 1)
+            for step in ("update", "judge"):
+                assert quick.at(step, 3).peak.bytes == pytest.approx(whole.at(step, 3).peak.bytes, rel=0.01), step
+
+
 def test_layers_of_several_kinds_are_executed_by_whole_periods() -> None:
     gemma = AutoConfig.for_model(**DEEP["gemma3_text"])
     assert pattern(kinds(gemma)) == (0, 6)
