@@ -101,4 +101,4 @@ def test_a_reward_model_trains_with_8_bits_and_learns(store: Store, study: Study
     assert reward(config, store, base)["train_accuracy"] > 0.9
     state = Checkpoints(tmp_path / "run" / "checkpoints").newest()
     assert state is not None
-    assert eighths(state["members"][0]["optimizer"]) > 0.8
+    assert eighths(state["members"][0]["optimizer"]) > 0.75
