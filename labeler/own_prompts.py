@@ -63,6 +63,8 @@ def _take(store: Store, account: Annotator, job: Job) -> dict[str, Any]:
     """The page of the job's comparison, leased to the annotator in place of what they hold; drafts stay."""
     if job.status != "done":
         raise NotReady("The answers are not there yet; wait until they are.")
+    if "comparison" not in job.progress:  # a worker on another host says by itself that it is done
+        raise UnknownName("No answers came of this prompt; type it again.")
     comparison = store.comparisons.get(job.progress["comparison"])
     with store.write():
         if store.rankings.of_comparison(account, comparison.id):

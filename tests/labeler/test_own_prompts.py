@@ -97,6 +97,15 @@ def test_the_state_says_honestly_what_one_waits_for(
     assert (failed["status"], failed["error"]) == ("failed", "All answers were the same.")
 
 
+def test_a_worker_that_is_done_without_answers(store: Store, asker: TestClient) -> None:
+    job = ask(asker)
+    claimed = store.jobs.claim("w", 60)
+    assert claimed and claimed.id == job
+    store.jobs.finish(claimed)
+    refused = asker.post(f"/api/own_prompts/{job}/rank")
+    assert (refused.status_code, refused.json()["code"]) == (404, "unknown")
+
+
 def test_own_prompts_come_before_all_other_jobs(store: Store, asker: TestClient) -> None:
     store.jobs.add("reward", {})
     job = ask(asker)
