@@ -55,7 +55,7 @@ def test_a_large_quantised_base_takes_disk_a_second_time() -> None:
 def test_while_a_quantised_base_is_written_a_file_of_it_is_in_the_machines_memory() -> None:
     """Of a gigabyte, or of one tensor that is larger: BLOOM's embeddings in 16 bits are two."""
     for name, gib in (("gpt-neox-20b", 1e9 / GIB), ("bloomz-7b1", 250880 * 4096 * 2 / GIB)):
-        config, checkpoint = find_config(name)
+        config, checkpoint, _ = find_config(name)
         plain, kept, quick = (
             footprint(Setup(config, quantize, Shape(8, 8, 1)), checkpoint, name, 16, size)
             for quantize, size in (("none", 12 * GIB), ("nf4", 12 * GIB), ("nf4", GIB // 2))
