@@ -74,9 +74,8 @@ class SecureHeaders:
 
 
 class RequestGuard:
-    """Refuses a request for another host than `hosts`, if any are named, and one with a query that is none; a state-changing
-    one that another site sent, of which the body has more than `limit` bytes, or does not come, or is JSON that cannot be
-    stored.
+    """Refuses a request for another host than `hosts`, if any are named, and a state-changing one that another site sent, or
+    of which the body has more than `limit` bytes, does not come, or is JSON that cannot be stored.
 
     `limits`: the beginnings of paths with another limit.
     """
@@ -110,8 +109,6 @@ class RequestGuard:
         """Why nothing but the head of the request is looked at."""
         if self.hosts and host_of(headers) not in self.hosts and scope["path"] not in PROBES:
             return _refuse(421, "bad_request", "This server is called by another name.")
-        if not scope.get("query_string", b"").isascii():
-            return _refuse(400, "bad_request", "The address is malformed.")
         if scope["method"] not in SAFE_METHODS and not same_origin(headers):
             return _refuse(403, "forbidden", "This request came from another site.")
         return None

@@ -12,10 +12,12 @@ from fastapi.testclient import TestClient
 from labeler.app import build_app
 from labeler.care import plan_of, prompts_in
 from labeler.pages import study as study_page
+from labeler.security import RequestGuard
 from preferences.errors import BadRecord
 from preferences.plan import BadPlan, Plan
 from preferences.store import Store
 from tests.labeler.conftest import add_accounts, add_comparisons, add_study, log_in
+from tests.labeler.test_connections import count
 from tests.labeler.test_who_may import events
 
 pytestmark = pytest.mark.security
@@ -142,6 +144,19 @@ def test_settings_and_prompts_of_a_paste_are_refused_in_one_sentence() -> None:
     ):
         with pytest.raises(BadRecord, match=r"^Line 2 of the prompts: .*; correct it\.$"):
             prompts_in(f"a good one\n{line}")
+
+
+@pytest.mark.smoke
+def test_no_route_sees_half_a_character() -> None:
+    """Also where a body may hold whatever there is."""
+    client = TestClient(RequestGuard(count, limit=1000))
+    for text, status in (
+        (HALF, 422), ("\\udc00\\ud83d", 422), ("\\ud83d\\ude00", 200), ("\\" + HALF, 200), ("\u00e9\U0001f600", 200),
+    ):  # fmt: skip
+        answer = client.post(
+            "/", content=f'{{"any": ["{text}"]}}'.encode(), headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == status, text
 
 
 def predict(client: TestClient, mount: str, body: Any) -> httpx.Response:
