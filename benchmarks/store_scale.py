@@ -124,7 +124,7 @@ def fill(db: Path, comparisons: int, seed: int) -> float:
     return time.perf_counter() - start
 
 
-def ranked_sets(count: int, seed: int, now: float = 0.0) -> Iterator[dict[str, Any]]:
+def ranked_sets(count: int, seed: int, now: float = 2e9) -> Iterator[dict[str, Any]]:
     """Ranked sets of K random texts, by annotators who agree on nothing, spread over the DAYS before `now`."""
     draw = random.Random(seed)
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(5000)]

@@ -143,7 +143,7 @@ def test_no_request_makes_the_server_fail(labeler: Labeler, who: str, mode: Gene
     seen = send(labeler, who, mode, examples)
     for path, status in seen:
         mine = path in OPEN or (path.startswith(PATH) == (who == "worker") and who != "nobody")
-        assert mine or status == 401, (path, status)
+        assert mine or status in {401, 413}, (path, status)  # too much is not even looked at
     if mode is GenerationMode.POSITIVE and who != "nobody" and examples > 1:
         answered = {path for path, status in seen if status == 200}
         assert ANSWERED["worker" if who == "worker" else "account"] <= answered
