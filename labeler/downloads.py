@@ -14,7 +14,6 @@ from labeler.account import who
 from labeler.accounts import OWNERS, with_role
 from labeler.care import hours_csv
 from preferences.disk import LOW_BYTES, Disk
-from preferences.errors import NoRoom
 from preferences.exchange.exporting import export
 from preferences.exchange.views import Source
 from preferences.records import Annotator, Study
@@ -66,9 +65,7 @@ def download_api(store: Store) -> APIRouter:
 def check_room() -> None:
     """Raises NoRoom where files are made that somebody downloads, before one takes what others need."""
     folder = Path(tempfile.gettempdir())
-    disk = Disk(folder, min(LOW_BYTES, shutil.disk_usage(folder).total // 10))
-    if disk.state() != "ok":
-        raise NoRoom(disk.alarm())
+    Disk(folder, min(LOW_BYTES, shutil.disk_usage(folder).total // 10)).check()
 
 
 def ranked_file(store: Store, study: Study, folder: Path) -> Path:

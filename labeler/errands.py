@@ -23,7 +23,7 @@ from labeler.run_documents import checked_document, write_document
 from labeler.uploads import RUN_FILES, Pieces, Sent, SentFile
 from preferences.backups import sha256_of
 from preferences.disk import Disk
-from preferences.errors import BadUpload, NoRoom, NotHeld, RankloopError
+from preferences.errors import BadUpload, NotHeld, RankloopError
 from preferences.jobs import Job
 from preferences.logs import note
 from preferences.records import Study
@@ -313,8 +313,8 @@ class Errands:
         """
         path = self.log_of(job) if tail.name == "log" or out is None else out / tail.name
         data = tail.bytes()
-        if data and self.disk.state() != "ok":
-            raise NoRoom(self.disk.alarm())
+        if data:
+            self.disk.check()
         if tail.offset + len(data) > MOST_TAIL_BYTES:
             raise BadUpload(f"A run's {tail.name} has at most {MOST_TAIL_BYTES >> 30} GiB.")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from pydantic import Field
 from labeler.bodies import Body
 from preferences.backups import sha256_of
 from preferences.disk import Disk
-from preferences.errors import BadUpload, NoRoom
+from preferences.errors import BadUpload
 
 PIECE_BYTES = 1 << 20
 MOST_BYTES = 8 << 30  # of a job's pieces
@@ -62,8 +62,7 @@ class Pieces:
         """Keep a piece. Raises BadUpload if it is another one, NoRoom."""
         if not re.fullmatch(HASH, sha256) or hashlib.sha256(data).hexdigest() != sha256:
             raise BadUpload("What arrived does not have the hash that was said; send it again.")
-        if self.disk.state() != "ok":
-            raise NoRoom(self.disk.alarm())
+        self.disk.check()
         self.folder.mkdir(parents=True, exist_ok=True)
         if sum(path.stat().st_size for path in self.folder.iterdir()) + len(data) > MOST_BYTES:
             raise BadUpload(f"A job may send {MOST_BYTES >> 30} GiB, not more.")

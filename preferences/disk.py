@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from preferences.errors import NoRoom
+
 MB = 1_000_000
 LOW_BYTES = 1000 * MB  # days of answers, and a checkpoint or two
 FULL_BYTES = 10 * MB  # SQLite's log alone takes 4 before it is emptied
@@ -41,3 +43,9 @@ class Disk:
             f"The disk of {self.folder.resolve()} has {self.free() // MB} MB left: {what}. Make room: old backups, "
             "checkpoints of finished runs and logs can go; docs/operate.md says which."
         )
+
+    def check(self) -> None:
+        """Raises NoRoom, with the alarm, unless there is enough."""
+        alarm = self.alarm()
+        if alarm:
+            raise NoRoom(alarm)

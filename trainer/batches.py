@@ -98,14 +98,18 @@ def collate_pairs(examples: Sequence[Example], pad_id: int, device: torch.device
     return Batch(input_ids, attention_mask.long(), None, decoder_ids, rows, steps, response_ids, response_mask)
 
 
+def common_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all the prompts begin with."""
+    shortest = min(prompts, key=len)
+    return next((t for t in range(len(shortest)) if len({prompt[t] for prompt in prompts}) > 1), len(shortest))
+
+
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all the prompts begin with, where reading these once saves more than it costs; else 0.
 
     Every prompt keeps a token of its own.
     """
-    shortest = min(prompts, key=len)
-    length = next((t for t in range(len(shortest)) if len({prompt[t] for prompt in prompts}) > 1), len(shortest))
-    length = min(length, len(shortest) - 1)
+    length = min(common_length(prompts), min(map(len, prompts)) - 1)
     return length if length * (len(prompts) - 1) >= WORTH_A_PASS else 0
 
 

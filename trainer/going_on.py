@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type
 from preferences.errors import RankloopError
 from preferences.jobs import Job
 from preferences.records import Prompt, Study
+from preferences.run_files import CONFIG
 from trainer.runs import Run, as_json
 
 
@@ -45,7 +46,7 @@ def out_or_resume(config: Resumable) -> list[str]:
 def taken_up(stage: R, name: str) -> R:
     """The same options as a resumption if their run was begun and never ended: a worker died, or was stopped, meanwhile."""
     run = Run(folder_of(stage))
-    if stage.resume or not (run.folder / "config.json").exists():
+    if stage.resume or not (run.folder / CONFIG).exists():
         return stage
     document = run.config()
     if not can_go_on(document, name) or not same_options(document, stage):
@@ -55,7 +56,7 @@ def taken_up(stage: R, name: str) -> R:
 
 def done_before(stage: Any, name: str, job: Job) -> bool:
     """Whether the run of this job is finished: its worker died before it could say so."""
-    if not hasattr(stage, "resume") or not (folder_of(stage) / "config.json").exists():
+    if not hasattr(stage, "resume") or not (folder_of(stage) / CONFIG).exists():
         return False
     document = Run(folder_of(stage)).config()
     same = document["stage"] == name and same_options(document, stage)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.batches import Batch, Example, common_prefix
-from trainer.budget import Budget, where_it_fits
+from trainer.batches import Batch, Example
+from trainer.budget import Budget
 from trainer.experience import Answers, Rollout
 from trainer.logprobs import token_logprobs
 from trainer.roles import Roles
@@ -57,14 +57,13 @@ class Judges:
     def without_prefix(self, examples: list[Example], blocks: list[str]) -> tuple[list[Example], Prefix | None]:
         """The examples without the tokens that all their prompts begin with, and these read once, if that pays and if there
         is memory for it."""
-        length = common_prefix([example.prompt for example in examples]) if self.roles.shares else 0
-        if not length:
+        if not self.roles.shares:
             return examples, None
         with self.roles.routed(*blocks):
-            prefix = where_it_fits(lambda: self.roles.read_prefix(examples[0].prompt[:length]), self.roles.world)
+            prefix = self.roles.read_common([example.prompt for example in examples])
         if prefix is None:
             return examples, None
-        return [Example(example.prompt[length:], example.response) for example in examples], prefix
+        return [Example(example.prompt[prefix.length :], example.response) for example in examples], prefix
 
     @torch.no_grad()
     def replay(self, role: str, head: str | None, examples: list[Example], budget: Budget) -> tuple[Tensor, Tensor]:

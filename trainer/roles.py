@@ -22,7 +22,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from preferences.errors import RankloopError
 from preferences.run_files import CARD, WEIGHTS, holds_adapter
 from trainer.adapters import WrongAdapter, check_shapes, check_template, checked_config, checked_weights, read_json
-from trainer.batches import Batch, Example, collate, collate_pairs
+from trainer.batches import Batch, Example, collate, collate_pairs, common_prefix
+from trainer.budget import where_it_fits
 from trainer.exits import Layers, checked_layers, leaving, stack_of
 from trainer.head import head_logits
 from trainer.lora import folded_forward, fuses, routed_forward
@@ -238,6 +239,11 @@ class Roles:
         cache = DynamicCache(config=self.base.model.config)
         self.base.model.base_model(input_ids=rows, past_key_values=cache, use_cache=True)
         return Prefix(cache, len(ids))
+
+    def read_common(self, prompts: Sequence[list[int]]) -> Prefix | None:
+        """`read_prefix` of what all the prompts begin with; None if that does not pay, or if there is no memory for it."""
+        length = common_prefix(prompts)
+        return where_it_fits(lambda: self.read_prefix(prompts[0][:length]), self.world) if length else None
 
     def response_states(self, batch: Batch, prefix: Prefix | None = None) -> Tensor:
         """(n, R + 1, hidden): the state that predicts each response token, and the one after the last token.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from preferences.errors import RankloopError
-from trainer.batches import Example, common_prefix
-from trainer.budget import Budget, where_it_fits
+from trainer.batches import Example
+from trainer.budget import Budget
 from trainer.decoding import DecoderSteps, goes_on, start
 from trainer.refilling import Queue
 from trainer.roles import Roles
@@ -109,8 +109,7 @@ def generate(
             _generate_batch(roles, prompts, beginning, group, queue, draft, sampling, keep, head)
 
     with company(roles, gradients=False), roles.routed(role), roles.folded():
-        length = common_prefix(prompts) if prompts and goes_on(roles.base) else 0
-        beginning = where_it_fits(lambda: roles.read_prefix(prompts[0][:length]), budget.world) if length else None
+        beginning = roles.read_common(prompts) if prompts and goes_on(roles.base) else None
         budget.each(longest, 1, work, gradients=False)
     return budget.world.joined(samples)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.batches import common_length
 from trainer.budget import PASSES, SAMPLED
 from trainer.ensemble import members_of
 from trainer.models import Base
@@ -129,7 +130,7 @@ def advice(setup: "Setup", stage: StageName, ways: Ways, bytes_: int) -> str:
 def beginning(base: Base) -> int:
     """Tokens that all prompts begin with because of the chat template."""
     ids = [base.prompt_ids([{"role": "user", "content": text}]) for text in ("Why?", "a")]
-    return next((i for i, pair in enumerate(zip(*ids, strict=False)) if len(set(pair)) > 1), 0)
+    return common_length(ids)
 
 
 def unquantised(base: Base) -> Any:

@@ -98,7 +98,7 @@ class Run:
             self.restart()
             return True
         print(f"The data have changed since {self.folder} was begun: it begins again.", file=sys.stderr)
-        for name in (METRICS, SAMPLES, "config.json"):
+        for name in (METRICS, SAMPLES, CONFIG):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         return False
@@ -115,7 +115,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """What `start` and `finish` wrote. Raises RankloopError if there is no run."""
         try:
-            document: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
+            document: dict[str, Any] = json.loads((self.folder / CONFIG).read_text())
         except OSError as error:
             raise RankloopError(f"{self.folder} holds no run ({error}); give the folder of one.") from error
         return document
@@ -174,7 +174,7 @@ def as_json(config: Any) -> dict[str, Any]:
 
 def check_free(folder: Path) -> None:
     """Raises RunExists if a run would overwrite another one."""
-    if (folder / "config.json").exists():
+    if (folder / CONFIG).exists():
         raise RunExists(f"{folder} already holds a run; give another --out or remove it.")
 
 

@@ -24,10 +24,10 @@ from labeler.accounts import COOKIE, token_hash
 from labeler.assignment import LEASE_SECONDS
 from labeler.settings import Settings
 from labeler.web import build_api
-from preferences.errors import NameTaken
 from preferences.records import LABELS
 from preferences.store import Store
 from tests.labeler.conftest import SECRETS, Clock, add_account, add_comparison, add_study
+from tests.preferences.administered import Administered
 from tests.preferences.truth import Overlap, Truth
 
 pytestmark = pytest.mark.security
@@ -81,7 +81,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     store.close()
 
 
-class Desk(RuleBasedStateMachine):
+class Desk(Administered, RuleBasedStateMachine):
     """One study, three annotators with a browser each, and an admin."""
 
     def __init__(self, room: Room) -> None:
@@ -109,13 +109,6 @@ class Desk(RuleBasedStateMachine):
             assert reply.status_code in (404, 409), reply.text
             replies.Failure.model_validate(reply.json())
         return reply
-
-    def nonce(self) -> str:
-        self.nonces += 1
-        return f"nonce-{self.nonces:06}"
-
-    def truth(self) -> Truth:
-        return Truth(self.store, self.study)
 
     def may(self, task: Json, with_order: bool) -> bool:
         """Whether an answer to the task would be stored."""
@@ -299,13 +292,8 @@ class Desk(RuleBasedStateMachine):
         """A clock may also be set back."""
         self.clock.now += seconds
 
-    @rule(seat=SEATS)
-    def exclude_or_lift(self, seat: int) -> None:
-        try:
-            self.store.exclusions.exclude(self.study, self.people[seat], "at random")
-        except NameTaken:
-            self.store.exclusions.lift(self.study, self.people[seat])
-            self.overlap.admit(self.truth())
+    exclude_or_lift = rule(seat=SEATS)(Administered.exclude_or_lift)
+    change_the_plan = rule(plan=PLANS)(Administered.change_the_plan)
 
     @rule(seat=SEATS)
     def close_or_open(self, seat: int) -> None:
@@ -318,11 +306,6 @@ class Desk(RuleBasedStateMachine):
     @rule(status=st.sampled_from(["active", "active", "paused", "closed"]))
     def pause_or_resume(self, status: str) -> None:
         self.store.studies.set_status(self.study, status)
-
-    @rule(plan=PLANS)
-    def change_the_plan(self, plan: Json) -> None:
-        self.study = self.store.studies.edit(self.study, plan=plan)
-        self.overlap.admit(self.truth())
 
     @rule(seats=st.sets(SEATS))
     def limit_to(self, seats: set[int]) -> None:

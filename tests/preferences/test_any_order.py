@@ -20,11 +20,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from preferences.errors import NameTaken, NonceUsed, NothingToUndo, NotLeased, UnknownName
+from preferences.errors import NonceUsed, NothingToUndo, NotLeased, UnknownName
 from preferences.plan import Plan
 from preferences.records import LABELS, Annotator, Lease, Offer, Pick, Ranking, Tiers
 from preferences.store import Store
 from preferences.tables.rankings import Answer
+from tests.preferences.administered import Administered
 from tests.preferences.make import Clock, add_annotator, add_comparison, add_prompt
 from tests.preferences.truth import Overlap, Truth
 
@@ -68,7 +69,7 @@ def filled() -> Path:
     return store.path
 
 
-class Desk(RuleBasedStateMachine):
+class Desk(Administered, RuleBasedStateMachine):
     """One study, in which anything may happen next."""
 
     @initialize(plan=PLANS)
@@ -88,13 +89,6 @@ class Desk(RuleBasedStateMachine):
         if hasattr(self, "store"):
             self.store.close()
             self.folder.cleanup()
-
-    def nonce(self) -> str:
-        self.nonces += 1
-        return f"nonce-{self.nonces:06}"
-
-    def truth(self) -> Truth:
-        return Truth(self.store, self.study)
 
     # -- annotators ---------------------------------------------------------------------------------------------------
 
@@ -265,24 +259,14 @@ class Desk(RuleBasedStateMachine):
 
     # -- admins -------------------------------------------------------------------------------------------------------
 
-    @rule(seat=SEATS)
-    def exclude_or_lift(self, seat: int) -> None:
-        try:
-            self.store.exclusions.exclude(self.study, self.people[seat], "at random")
-        except NameTaken:
-            self.store.exclusions.lift(self.study, self.people[seat])
-            self.overlap.admit(self.truth())
+    exclude_or_lift = rule(seat=SEATS)(Administered.exclude_or_lift)
+    change_the_plan = rule(plan=PLANS)(Administered.change_the_plan)
 
     @rule()
     def ask_again_under_new_guidelines(self) -> None:
         self.store.studies.set_guideline(self.study, f"Version {self.nonce()}")
         self.store.exclusions.requeue_outdated(self.study)
         assert self.store.rankings.current(self.study.id) == []
-
-    @rule(plan=PLANS)
-    def change_the_plan(self, plan: dict[str, object]) -> None:
-        self.study = self.store.studies.edit(self.study, plan=plan)
-        self.overlap.admit(self.truth())
 
     @rule(number=NUMBERS, best=BEST)
     def make_gold_or_not(self, number: int, best: int) -> None:
