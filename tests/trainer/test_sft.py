@@ -297,6 +297,8 @@ def test_small_gradients_survive_fp16(
     assert (plain == 0).float().mean() > 0.5
     kept = torch.load(runs["scaled"] / "checkpoints" / "checkpoint-2" / "scaler.pt", weights_only=True)
     assert kept["scale"] == 1024.0
+    norms = [[line["grad_norm"] for line in metrics(runs[name])[:2]] for name in ("scaled", "exact")]
+    assert norms[0] == pytest.approx(norms[1], rel=0.05), "clipped at what they are"
     assert [line["skipped_updates"] for line in metrics(runs["scaled"])] == [0, 0, 0]
 
 

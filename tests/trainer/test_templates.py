@@ -91,6 +91,7 @@ def test_a_model_without_a_template_gets_a_plain_one_that_begins_and_ends_as_its
     base = load_base(str(save_family(family, tmp_path)), "none")
     assert said(base) == prompt
     assert (base.tokenizer.chat_template == PLAIN_TEMPLATE) == (prompt == PLAIN)
+    assert ("\\n" in base.tokenizer.chat_template) == ("\n" in prompt), "none where the vocabulary has none"
     assert base.prompt_ids(MESSAGES).count(base.stop_ids[0]) == prompt.count("<|im_end|>")
 
 
