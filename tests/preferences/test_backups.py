@@ -45,7 +45,7 @@ def names(path: Path) -> list[str]:
 
 def test_a_backup_is_of_one_moment_while_others_write(store: Store, tmp_path: Path) -> None:
     """Each writer adds two accounts at once: a backup has both or neither, and the writers never wait for it."""
-    over = threading.Event()
+    under_way, over = threading.Event(), threading.Event()
 
     def write() -> None:
         number = 0
@@ -54,11 +54,15 @@ def test_a_backup_is_of_one_moment_while_others_write(store: Store, tmp_path: Pa
                 for half in "ab":
                     store.annotators.add(f"{number} {half}", "annotator", "")
             number += 1
+            if number == 100:
+                under_way.set()
         store.close()
 
     writer = threading.Thread(target=write)
+    first = back_up(store.path, tmp_path / "0.db")
     writer.start()
-    made = [back_up(store.path, tmp_path / f"{number}.db") for number in range(8)]
+    assert under_way.wait(60)
+    made = [first, *(back_up(store.path, tmp_path / f"{number}.db") for number in range(1, 8))]
     over.set()
     writer.join()
     counts = [manifest.rows["annotators"] for manifest in made]
