@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.integrations import moe
 
-from trainer import attention, judges, lora, roles
+from trainer import attention, lora, roles
 from trainer.batches import Batch
 from trainer.models import Base
 from trainer.sharing import has_window
@@ -153,7 +153,7 @@ def without_data(gpu: bool) -> Iterator[None]:
         stack.enter_context(patch.object(nn.Module, "_apply", move))
         stack.enter_context(patch.object(roles, "can_share", shares))
         stack.enter_context(patch.object(attention, "longest_prompt", longest_prompt))
-        stack.enter_context(patch.object(judges, "common_prefix", beginning))
+        stack.enter_context(patch.object(roles, "common_prefix", beginning))
         stack.enter_context(patch.object(moe, "_grouped_mm", grouped_product))
         stack.enter_context(patch.object(CASTS, "disabled", True))
         if gpu:
