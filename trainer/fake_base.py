@@ -10,7 +10,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizer_bnb_8bit import Bnb8BitHfQuantizer
 
 from trainer.models import Base, Quantization, quantization_config, tame
-from trainer.norms import quicken
+from trainer.quick import quicken
 
 CPU = torch.device("cpu")
 QUANTIZERS = {"int8": Bnb8BitHfQuantizer, "nf4": Bnb4BitHfQuantizer}

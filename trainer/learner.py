@@ -188,7 +188,7 @@ class Learner:
         """To those of the parameters."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                parameter.grad = gradient.contiguous() if parameter.grad is None else parameter.grad.add_(gradient)
 
     def inputs(self, examples: list[Example]) -> list[Example]:
         """What the base reads: no answer's last token, which predicts nothing."""

@@ -19,8 +19,8 @@ class LoraLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        down = rows @ a.T
-        out = linear(rows, weight, bias).addmm_(down, b.T, alpha=scale)
+        down = (rows @ a.T).mul_(scale)
+        out = linear(rows, weight, bias).addmm_(down, b.T)
         ctx.save_for_backward(rows, down, weight, a, b)
         ctx.scale = scale
         return out.view(*x.shape[:-1], -1)
@@ -30,14 +30,14 @@ class LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, down, weight, a, b = ctx.saved_tensors
         shape, grad = grad.shape, grad.reshape(-1, grad.shape[-1])
-        up = grad @ b
+        up = (grad @ b).mul_(ctx.scale)
         for_x = for_a = for_b = None
         if ctx.needs_input_grad[0]:
-            for_x = (grad @ weight).addmm_(up, a, alpha=ctx.scale).view(*shape[:-1], -1)
+            for_x = (grad @ weight).addmm_(up, a).view(*shape[:-1], -1)
         if ctx.needs_input_grad[3]:
-            for_a = (up.T @ rows) * ctx.scale
+            for_a = up.T @ rows
         if ctx.needs_input_grad[4]:
-            for_b = (down.T @ grad).T * ctx.scale
+            for_b = (down.T @ grad).T
         return for_x, None, None, for_a, for_b, None
 
 

@@ -29,7 +29,7 @@ from trainer.embedded import EMBEDDED, GGUF_SHA256, cache_folder, embedded_model
 from trainer.fingerprint import fingerprint
 from trainer.head import check_head
 from trainer.kept_base import KeptBase
-from trainer.norms import quicken
+from trainer.quick import quicken
 from trainer.templates import earlier, held, plain_template
 from trainer.text_part import out_of_whole
 

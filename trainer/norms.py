@@ -1,13 +1,10 @@
 """Root-mean-square norms of a frozen model, in half the passes over memory that transformers' take on a CPU."""
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-ALIKE = {"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "T5LayerNorm"}  # transformers' classes
 
 
 class RootMeanSquare(torch.autograd.Function):
@@ -27,19 +24,3 @@ class RootMeanSquare(torch.autograd.Function):
         grad = grad * weight
         along = torch.linalg.vecdot(grad, x).unsqueeze(-1) * inverse**3 / x.shape[-1]
         return grad.mul_(inverse).addcmul_(x, along, value=-1), None, None
-
-
-def quicken(model: Any) -> None:
-    """Have the model's norms run as one operation, where they have 32 bits on a CPU; else they run as they were."""
-    for module in model.modules():
-        if type(module).__name__ in ALIKE:
-            module.forward = partial(normed, module)
-
-
-def normed(norm: Any, x: Tensor) -> Tensor:
-    """x (..., width) after the norm."""
-    quick = x.dtype == norm.weight.dtype == torch.float32 and x.device.type == "cpu" and not norm.weight.requires_grad
-    found: Tensor = (
-        RootMeanSquare.apply(x, norm.weight, norm.variance_epsilon) if quick else type(norm).forward(norm, x)  # type: ignore[no-untyped-call]
-    )
-    return found

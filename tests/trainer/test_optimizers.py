@@ -29,6 +29,17 @@ def steps(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, count: int,
         optimizer.step()
 
 
+def test_a_gradient_that_the_fused_step_would_misread_is_a_mistake() -> None:
+    parameter = nn.Parameter(torch.zeros(SHAPE))
+    optimizer = optimizer_of("adamw", [{"params": [parameter], "lr": 1e-2}])
+    parameter.grad = torch.randn(SHAPE[::-1]).T
+    with pytest.raises(AssertionError):
+        optimizer.step()
+    parameter.grad = parameter.grad.contiguous()
+    optimizer.step()
+    torch.testing.assert_close(parameter.detach(), -1e-2 * parameter.grad.sign())
+
+
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 @pytest.mark.parametrize("name", ["adamw-8bit", "paged-adamw-8bit"])
 def test_states_in_8_bits_step_as_those_in_32(name: OptimizerName) -> None:

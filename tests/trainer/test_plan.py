@@ -178,7 +178,7 @@ def test_checkpointing_and_the_trunk_are_taken_where_nothing_fits_without() -> N
     trunk = total(checkpointing=True, value="trunk")
     assert trunk < again < plain
     cards = [(trunk + again) / 2, (again + plain) / 2, 16]
-    found = [one.stages[0] for one in plans(Plan(stages=("ppo",), prompt=64, response=32, limit=16), cards)]
+    found = [one.stages[0] for one in plans(Plan(stages=("ppo",), prompt=64, response=32, limit=64), cards)]
     assert all(one.fits for one in found)
     assert [(one.ways.checkpointing, one.ways.value) for one in found] == [
         (True, "trunk"), (True, "adapter"), (False, "adapter"),

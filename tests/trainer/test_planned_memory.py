@@ -20,7 +20,7 @@ from trainer.experience import Answers, Rollout, Targets
 from trainer.fake_base import CPU
 from trainer.fitting import Setup, rehearsing, size_of, steps_of
 from trainer.models import Base, Quantization, quantization_config, tame
-from trainer.norms import quicken
+from trainer.quick import quicken
 from trainer.rehearsal import PpoStand, Shape, Stand
 from trainer.rollout import Sampling, generate
 from trainer.tally import Tally
