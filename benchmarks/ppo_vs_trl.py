@@ -65,8 +65,8 @@ class Benchmark:
     """Rank of every LoRA adapter, on all linear layers."""
     micro_batch: int = 8
     """Answers a micro-batch of the peers; their examples take the whole batch at once, which needs more memory."""
-    token_budget: int = 512
-    """Tokens a micro-batch of ours, padding and all roles included; its counterpart of --micro-batch."""
+    token_budget: int = 640
+    """Tokens a micro-batch of ours, padding and all roles included: as many answers as the peers have."""
     reward_updates: int = 10
     """Updates of the time to reward."""
     learning_rates: tuple[float, ...] = (3e-6, 3e-5, 3e-4)

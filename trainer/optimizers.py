@@ -24,8 +24,8 @@ def optimizer_of(name: OptimizerName, groups: Iterable[dict[str, Any]], eps: flo
         made.register_step_pre_hook(check_strides)
         return made
     kind = bnb.optim.PagedAdamW8bit if name == "paged-adamw-8bit" else bnb.optim.AdamW8bit
-    made = kind(groups, eps=eps, weight_decay=0.0)
-    return made
+    eight: torch.optim.Optimizer = kind(groups, eps=eps, weight_decay=0.0)
+    return eight
 
 
 def check_strides(optimizer: torch.optim.Optimizer, *_: Any) -> None:
