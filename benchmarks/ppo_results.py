@@ -47,6 +47,21 @@ class Measured:
         """The updates of its timing runs, but for the first of each, which warms up."""
         return [row for run in self.timed(contestant) for row in run["updates"][1:]]
 
+    def speed(self, peer: str, ours: str, *, scored: bool = False) -> float | None:
+        """How many times as long as ours the peer's update takes, with our reward pass added if it is to be `scored`: the
+        median over the alternations, in each of which the two ran soon after each other."""
+        theirs, own = self.of_alternations(peer), self.of_alternations(ours)
+        extra = {run["alternation"]: run["reward_pass_seconds"] for run in self.timed(OURS)} if scored else {}
+        both = [n for n in theirs if n in own and (n in extra or not scored)]
+        return statistics.median((theirs[n] + extra.get(n, 0.0)) / own[n] for n in both) if both else None
+
+    def of_alternations(self, contestant: str) -> dict[int, float]:
+        """Alternation -> median seconds of its counted updates."""
+        return {
+            run["alternation"]: statistics.median(row["seconds"] for row in run["updates"][1:])
+            for run in self.timed(contestant)
+        }
+
     def phases(self, contestant: str) -> dict[str, float]:
         """Median seconds of each phase over the counted updates."""
         rows = [row["phases"] for row in self.counted(contestant)]
@@ -91,11 +106,10 @@ def ratio(numerator: float | None, denominator: float | None) -> float | None:
 
 
 def document(measured: Measured) -> dict[str, Any]:
-    """What --json writes. A ratio of seconds is the peer's by ours, the ratio of memory is ours by the peer's."""
+    """What --json writes. Ratios of seconds are the peer's by ours (`Measured.speed`), those of memory ours by the peer's."""
     seconds = {name: measured.median(name) for name in NAMES}
     memory = {name: measured.median(name, "peak_rss_mb") for name in NAMES}
     scored = measured.median(OURS, "reward_pass_seconds")
-    classic = seconds[CLASSIC] + scored if seconds[CLASSIC] and scored else None
     reached = reward_result(measured.runs)
     peers = {
         "speed_ratio.one_sample": NAMES[TRL],
@@ -109,16 +123,16 @@ def document(measured: Measured) -> dict[str, Any]:
     }
     return {
         "speed_ratio": {
-            "one_sample": ratio(seconds[TRL], seconds[OURS]),
-            "four_samples": ratio(seconds[TRL], seconds[OURS_4]),
+            "one_sample": measured.speed(TRL, OURS),
+            "four_samples": measured.speed(TRL, OURS_4),
         },
         "memory_ratio": ratio(memory[OURS], memory[TRL]),
         "lora_value": {
-            "speed_ratio": ratio(seconds[TRL_LORA], seconds[OURS]),
+            "speed_ratio": measured.speed(TRL_LORA, OURS),
             "memory_ratio": ratio(memory[OURS], memory[TRL_LORA]),
         },
         "classic": {
-            "speed_ratio": ratio(classic, seconds[OURS]),
+            "speed_ratio": measured.speed(CLASSIC, OURS, scored=True),
             "memory_ratio": ratio(memory[OURS], memory[CLASSIC]),
             "reward_pass_seconds": scored,
         },
@@ -144,8 +158,7 @@ def show(measured: Measured) -> None:
     for name in dict.fromkeys(run["contestant"] for run in measured.runs if run["part"] == "timing"):
         seconds, rss, phases = measured.median(name), measured.median(name, "peak_rss_mb"), measured.phases(name)
         ours = OURS_4 if name == OURS_4 else OURS
-        against = measured.median(TRL) if name in {OURS, OURS_4} else seconds
-        speed = ratio(against, measured.median(ours))
+        speed = measured.speed(TRL if name in {OURS, OURS_4} else name, ours)
         cells = [seconds, *(phases.get(phase) for phase in ("generate", "score", "train"))]
         table.add_row(
             NAMES[name],

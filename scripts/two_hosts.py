@@ -70,7 +70,7 @@ def play(config: TwoHosts) -> dict[str, Any]:
         show(sides)
         print(f"== the second host is killed after {config.kill_after} rollouts", flush=True)
         processes = begin(folder, [*words, "--out", str(broken)])
-        kill(processes, broken / "checkpoints" / f"{config.kill_after:06d}.pt")
+        kill(processes, broken / "checkpoints", config.kill_after)
         done = len(losses(broken / "metrics.jsonl"))
         print(f"after {done} rollouts; the first host has ended by itself with {processes[0].returncode}", flush=True)
         print("== both hosts go on", flush=True)
@@ -164,12 +164,13 @@ def finish(folder: Path, processes: list["subprocess.Popen[bytes]"]) -> None:
             raise RankloopError(f"{host.name} ended with {process.returncode}; read {folder / host.name}.log.")
 
 
-def kill(processes: list["subprocess.Popen[bytes]"], checkpoint: Path) -> None:
-    """SIGKILL for everything on the second host once that checkpoint is there; the first one must end by itself."""
+def kill(processes: list["subprocess.Popen[bytes]"], checkpoints: Path, after: int) -> None:
+    """SIGKILL for everything on the second host once a checkpoint of so many rollouts, or of more, is there; the first one
+    must end by itself."""
     deadline = time.monotonic() + PATIENCE
-    while not checkpoint.exists():
+    while not any(int(checkpoint.stem) >= after for checkpoint in checkpoints.glob("*.pt")):
         if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
-            raise RankloopError(f"The run ended before {checkpoint} was written; give more --iterations.")
+            raise RankloopError(f"The run ended before {after} rollouts were in {checkpoints}; give more --iterations.")
         time.sleep(0.01)
     there = subprocess.run(["ip", "netns", "pids", HOSTS[1].name], capture_output=True, text=True, check=True).stdout
     for pid in there.split():  # torchrun's, and that of the training that it began in a session of its own

@@ -14,6 +14,7 @@ TRIAL = (5, 6, 7, 8)  # any tokens
 TOLERANCE = (
     0.01  # of the largest logit: far above rounding, far below what scaling or capping does to a trained model's
 )
+USUAL = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1}  # in a model's configuration
 
 
 def head_logits(model: Any, states: Tensor) -> Tensor:
@@ -23,6 +24,12 @@ def head_logits(model: Any, states: Tensor) -> Tensor:
     head = model.get_output_embeddings()
     logits: Tensor = head(states.to(head.weight.dtype))
     return logits.float()
+
+
+def changes_logits(config: Any) -> bool:
+    """Whether a model's configuration says that it scales or caps its logits; `check_head` asks the model itself."""
+    text = config.get_text_config()
+    return any(getattr(text, name, None) not in (None, usual) for name, usual in USUAL.items())
 
 
 @torch.no_grad()

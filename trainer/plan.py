@@ -8,6 +8,7 @@ from preferences.errors import RankloopError
 from trainer.embedded import EMBEDDED
 from trainer.fitting import GIB, Found, Setup, fit, way_out
 from trainer.footprint import Footprint, footprint, weight_bytes
+from trainer.head import changes_logits
 from trainer.known_models import find_config
 from trainer.models import Quantization
 from trainer.optimizers import OptimizerName
@@ -17,6 +18,7 @@ from trainer.time_split import Work, time_split
 from trainer.ways import StageName, Ways
 
 TEXT_ALONE = "Planned is the text model alone, which is all that is loaded; the download has the other parts too."
+REFUSED = "This model changes its logits behind the head: no stage takes it (docs/models.md)."
 STAGES: tuple[StageName, ...] = ("sft", "sample", "reward", "ppo")
 
 
@@ -152,7 +154,7 @@ class StagePlan:
 @dataclass(frozen=True, slots=True)
 class Planned:
     """All stages on one card. `time`: shares of PPO's phases; `change`: what to change if they do not fit; `notes`: what
-    was left out."""
+    was left out, and whether no stage takes the model."""
 
     config: Plan
     stages: list[StagePlan]
@@ -193,11 +195,10 @@ def plans(config: Plan, cards: Sequence[float]) -> list[Planned]:
     stages = [stage_plans(config, setup, stage, [int(card * GIB) for card in cards]) for stage in config.stages]
     weights = stages[0][0].tightest.peak.parts[WEIGHTS]
     size = footprint(setup, checkpoint, config.model, config.rank, weights)
+    notes = [*([TEXT_ALONE] if within else []), *([REFUSED] if changes_logits(model) else [])]
     made = []
     for number, card in enumerate(cards):
-        planned = Planned(
-            replace(config, vram=card), [found[number] for found in stages], size, notes=[TEXT_ALONE] if within else []
-        )
+        planned = Planned(replace(config, vram=card), [found[number] for found in stages], size, notes=notes)
         made.append(replace(planned, time=split(planned), change=remedies(planned, setup)))
     return made
 
