@@ -38,7 +38,7 @@ GOOD: dict[str, dict[str, Any]] = {
     PLAN: {
         "model": "tiny", "quantize": "none", "vram_gib": 24.0, "fits": True, "total_gib": 3.2, "parts": {"weights": 2.0},
         "batch": 4, "tightest": "ppo", "stages": {"ppo": STAGE}, "parameters": 10**9, "download_gib": 2.0, "disk_gib": 4.0,
-        "host_ram_gib": 8.0, "time_split": {"train": 0.7}, "change": ["take nf4"],
+        "host_ram_gib": 8.0, "time_split": {"train": 0.7}, "change": ["take nf4"], "notes": ["The text alone."],
     },
 }  # fmt: skip
 LONG = "x" * 5000

@@ -111,7 +111,8 @@ def test_a_far_worker_does_a_job_of_each_kind(hosts: Hosts, store: Store, study:
     assert done.status == "done", done.error
     comparison = store.comparisons.get(done.progress["comparison"])
     assert (comparison.asked_by, comparison.prompt, comparison.priority) == (ann.id, own.id, 1000.0)
-    assert store.jobs.get(planned.id).progress["plan"], store.jobs.get(planned.id).error
+    done = store.jobs.get(planned.id)
+    assert done.status == "done" and done.progress["plan"], done.error
     runs = {run.stage: run for run in store.runs.all()}
     assert runs.keys() == {"sft", "reward", "ppo"}
     new = store.policies.get("ppo")

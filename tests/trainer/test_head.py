@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from labeler.outcomes import MemoryPlan
 from preferences.errors import RankloopError
 from tests.tiny import save, tiny_tokenizer
 from tests.trainer.make import is_one_sentence
@@ -70,7 +71,8 @@ def test_a_plan_says_it(tmp_path: Path) -> None:
     AutoConfig.for_model(**sizes, logits_scaling=8.0).save_pretrained(tmp_path / "granite")
     AutoConfig.for_model(**sizes).save_pretrained(tmp_path / "plain")
     found = [
-        plan(Plan(model=str(tmp_path / name), stages=("sample",), prompt=8, response=8, limit=1)).notes
+        plan(Plan(model=str(tmp_path / name), stages=("sample",), prompt=8, response=8, limit=1))
         for name in ("granite", "plain")
     ]
-    assert found == [[REFUSED], []]
+    assert [one.notes for one in found] == [[REFUSED], []]
+    MemoryPlan.model_validate(found[0].as_json())  # what the labeler takes from a worker on another host

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
+from labeler.outcomes import MemoryPlan
 from preferences.errors import RankloopError
 from scripts.what_fits import batches
 from tests.trainer.test_known_models import OTHERS
@@ -109,6 +110,7 @@ def test_the_embedded_model_fits_on_a_small_card_and_its_parts_add_up(capsys: py
     assert found["parts"]["reserve"] >= 1  # type: ignore[index]
     assert set(found["stages"]) == {"sft", "sample", "reward", "ppo"}  # type: ignore[call-overload]
     assert sum(found["time_split"].values()) == pytest.approx(1, abs=0.01)  # type: ignore[attr-defined]
+    MemoryPlan.model_validate(found)  # what the labeler takes from a worker on another host
 
 
 @pytest.mark.planner
