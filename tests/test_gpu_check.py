@@ -58,7 +58,7 @@ def test_the_steps_of_every_stage_run_one_after_the_other_on_one_base(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (GIB, 2 * GIB))
     config, model = GpuCheck(quantize="none"), str(save_tiny_llama(tmp_path))
     trial = Trial(model, {"sft": Ways(), "reward": Ways(checkpointing=True), "ppo": Ways()})
-    said = list(lines(config, trial, model, GIB + 24 * 2**20))
+    said = list(lines(config, trial, model, GIB + 64 * 2**20))
     stages = ["ppo update", "ppo judge", "ppo sample", "reward update", "sft update"]
     assert [line.removeprefix(f"{model} none ").split(":")[0] for line in said[1:-1]] == stages
-    assert all("tokens/s" in line and ", planned 0.0" in line for line in said[1:-1])
+    assert all("tokens/s" in line and ", planned 0.0" in line for line in said[1:-1]), said

@@ -99,7 +99,15 @@ def begin(store: Store, job: Job, folder: Path, steps: int, of: int = 12, second
             }
         )
         if step % 5 == 0:
-            rows = [{"prompt": "Why?", "response": f"Because of <b>{step}</b>.", "score": step / 10, "kl": 0.25}]
+            rows = [
+                {
+                    "prompt": "Why?",
+                    "reference": "Because.",
+                    "response": f"Because of <b>{step}</b>.",
+                    "score": step / 10,
+                    "kl": 0.25,
+                }
+            ]
             looks.append({"step": step, "samples": rows})
     for name, records in (("metrics.jsonl", lines), ("samples.jsonl", looks)):
         (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
