@@ -59,7 +59,7 @@ def config(store: Store, tmp_path: Path, adapters: dict[str, Path]) -> dict[str,
     """Options of two short iterations."""
     return {
         "db": store.path, "out": tmp_path / "ppo", "reward": adapters["reward"], "iterations": 2, "episodes": 6,
-        "max_new_tokens": 8, "lr": 1e-3, "value_lr": 2e-3,
+        "minibatches": 1, "max_new_tokens": 8, "lr": 1e-3, "value_lr": 2e-3,
     }  # fmt: skip
 
 
@@ -401,7 +401,8 @@ def small_run(
     add_prompts(store, study, 4)
     base = load_base(str(model), quantize)
     add_policy(store, study, base, save_adapter(model, out / "sft", quantize))
-    options: dict[str, Any] = {"iterations": 2, "episodes": 4, "max_new_tokens": 6, "lr": 1e-3, **more}
+    sizes = {"iterations": 2, "episodes": 4, "minibatches": 1, "max_new_tokens": 6}
+    options: dict[str, Any] = {**sizes, "lr": 1e-3, **more}
     judge = save_adapter(model, out / "reward", quantize, seed=2, head=True)
     ppo(Ppo(db=store.path, out=out / "ppo", reward=judge, **options), store, base)
     return base, metrics(out / "ppo")
