@@ -131,7 +131,7 @@ class MemoryPlan(Body):
     host_ram_gib: Number
     time_split: Numbers
     change: Names
-    notes: Names = []
+    notes: Names
 
 
 RESULTS: dict[str, type[Evaluated | Checked | Sampled]] = {"evaluate": Evaluated, "check": Checked, "sample": Sampled}

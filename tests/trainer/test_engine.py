@@ -41,7 +41,14 @@ def make(store: Store, study: Study, llama_folder: Path, t5_folder: Path, tmp_pa
             store, study, base, save_adapter(folder, tmp_path / "sft", quantize)
         )
         judge = save_adapter(folder, tmp_path / "reward", quantize, seed=2, head=True)
-        some: dict[str, Any] = {"iterations": 2, "episodes": 6, "minibatches": 1, "max_new_tokens": 8, "lr": 1e-3, "reward": judge}
+        some: dict[str, Any] = {
+            "iterations": 2,
+            "episodes": 6,
+            "minibatches": 1,
+            "max_new_tokens": 8,
+            "lr": 1e-3,
+            "reward": judge,
+        }
         config = Ppo(**{**some, "db": store.path, "out": tmp_path / f"run{len(list(tmp_path.iterdir()))}", **options})
         run = Run(config.folder)
         run.start("ppo", config, base)
