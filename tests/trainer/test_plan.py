@@ -180,14 +180,14 @@ def test_checkpointing_and_the_trunk_are_taken_where_nothing_fits_without() -> N
     trunk = total(checkpointing=True, value="trunk")
     assert trunk < again < plain
     cards = [(trunk + again) / 2, (again + plain) / 2, 16]
-    found = [one.stages[0] for one in plans(Plan(stages=("ppo",), prompt=64, response=32, limit=32), cards)]
+    found = [one.stages[0] for one in plans(Plan(stages=("ppo",), prompt=64, response=32, limit=64), cards)]
     assert all(one.fits for one in found)
     assert [(one.ways.checkpointing, one.ways.value) for one in found] == [
         (True, "trunk"), (True, "adapter"), (False, "adapter"),
     ]  # fmt: skip
-    assert found[0].batch <= found[1].batch < found[2].batch == 32
+    assert found[0].batch <= found[1].batch < found[2].batch == 64
     assert found[0].options["value"] == "trunk" and "value" not in found[2].options
-    assert found[2].options["sample_budget"] >= 32 * 96
+    assert found[2].options["sample_budget"] >= 64 * 96
 
 
 def test_checkpointing_makes_training_a_larger_share_and_the_shares_add_up() -> None:
