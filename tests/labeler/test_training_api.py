@@ -240,9 +240,8 @@ def test_a_run_is_seen_while_it_works(store: Store, runs: Path, rita: TestClient
         "Seconds per phase": ["generate", "score", "train"],
     }  # fmt: skip
     assert whole["plots"][1]["series"][0]["points"] == [[step, pytest.approx(step / 5)] for step in range(1, 8)]
-    assert whole["looks"] == [
-        {"step": 5, "rows": [{"prompt": "Why?", "response": "Because of <b>5</b>.", "score": 0.5, "kl": 0.25}]}
-    ]
+    said = {"prompt": "Why?", "reference": "Because.", "response": "Because of <b>5</b>.", "score": 0.5, "kl": 0.25}
+    assert whole["looks"] == [{"step": 5, "rows": [said]}]
     assert whole["log"] == ["ppo: begins", "ppo 7/12"] and ["Prompts", "90"] in whole["facts"]
 
 
