@@ -44,8 +44,8 @@ class Measured:
         return [run for run in self.runs if run["contestant"] == contestant and run["part"] == "timing"]
 
     def counted(self, contestant: str) -> list[dict[str, Any]]:
-        """The updates of its timing runs, but for the first of each, which warms up."""
-        return [row for run in self.timed(contestant) for row in run["updates"][1:]]
+        """The counted updates of its timing runs."""
+        return [row for run in self.timed(contestant) for row in counted_of(run)]
 
     def speed(self, peer: str, ours: str, *, scored: bool = False) -> float | None:
         """How many times as long as ours the peer's update takes, with our reward pass added if it is to be `scored`: the
@@ -58,7 +58,7 @@ class Measured:
     def of_alternations(self, contestant: str) -> dict[int, float]:
         """Alternation -> median seconds of its counted updates."""
         return {
-            run["alternation"]: statistics.median(row["seconds"] for row in run["updates"][1:])
+            run["alternation"]: statistics.median(row["seconds"] for row in counted_of(run))
             for run in self.timed(contestant)
         }
 
@@ -66,6 +66,12 @@ class Measured:
         """Median seconds of each phase over the counted updates."""
         rows = [row["phases"] for row in self.counted(contestant)]
         return {name: statistics.median(row[name] for row in rows) for name in (rows[0] if rows else {})}
+
+
+def counted_of(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """A timing run's updates, but for the first, which warms up."""
+    updates: list[dict[str, Any]] = run["updates"]
+    return updates[1:]
 
 
 def best_window(scores: Sequence[float]) -> float:

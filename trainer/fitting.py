@@ -135,9 +135,8 @@ class Rehearsal:
 
     def __init__(self, setup: Setup, stage: StageName, ways: Ways) -> None:
         self.setup, self.stage = setup, stage
-        least = (
-            ways.top_layers + 1 if ways.top_layers else 0
-        )  # so that each depth has layers below those that are trained
+        # At both depths there are layers below those that are trained.
+        least = ways.top_layers + 1 if ways.top_layers else 0
         self.layers = depths(setup.config, setup.exact, least)
         self.stands = [stand_of(setup, ways, layers) for layers in self.layers]
         self.steps: list[dict[str, Step]] = []

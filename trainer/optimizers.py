@@ -22,10 +22,10 @@ def optimizer_of(name: OptimizerName, groups: Iterable[dict[str, Any]], eps: flo
     if name == "adamw":
         made: torch.optim.Optimizer = torch.optim.AdamW(groups, eps=eps, weight_decay=0.0, fused=True)
         made.register_step_pre_hook(check_strides)
-        return made
-    kind = bnb.optim.PagedAdamW8bit if name == "paged-adamw-8bit" else bnb.optim.AdamW8bit
-    eight: torch.optim.Optimizer = kind(groups, eps=eps, weight_decay=0.0)
-    return eight
+    else:
+        kind = bnb.optim.PagedAdamW8bit if name == "paged-adamw-8bit" else bnb.optim.AdamW8bit
+        made = kind(groups, eps=eps, weight_decay=0.0)
+    return made
 
 
 def check_strides(optimizer: torch.optim.Optimizer, *_: Any) -> None:
