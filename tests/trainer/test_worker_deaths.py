@@ -157,7 +157,7 @@ def test_a_worker_that_dies_at_any_stage_again_and_again(
     for _ in range(12):
         pid = pool.start()
         until(lambda: not alive(pid) or any(job.status == "running" for job in store.jobs.all()))  # noqa: B023
-        time.sleep(draw.uniform(0.1, 2.0))
+        time.sleep(draw.uniform(0.1, 0.9))
         ended += alive(pid)
         pool.end(pid, by)
         if by == signal.SIGKILL:
