@@ -39,9 +39,10 @@ from trainer.embedded import EMBEDDED
 Options = Mapping[str, Any]
 VARIANTS: dict[str, Options] = {
     "defaults": {},
-    "lr 2e-4": {"lr": 2e-4, "value_lr": 4e-4},
-    "lr 5e-5": {"lr": 5e-5, "value_lr": 1e-4},
-    "minibatches 2": {"minibatches": 2},
+    "lam 1": {"lam": 1.0},
+    "lr 1e-4": {"lr": 1e-4, "value_lr": 2e-4},
+    "lr 5e-4": {"lr": 5e-4, "value_lr": 1e-3},
+    "minibatches 1": {"minibatches": 1},
     "epochs 2": {"epochs": 2},
     "epochs 4": {"epochs": 4},
     "value trunk": {"value": "trunk"},

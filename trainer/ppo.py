@@ -63,15 +63,15 @@ class Ppo(Stage):
     """Answers to each prompt of a rollout; they share its computation."""
     epochs: int = 1
     """Passes over each rollout."""
-    minibatches: int = 1
-    """Updates a pass."""
+    minibatches: int = 4
+    """Updates a pass; fewer where a rollout has fewer prompts, since the answers to one stay together."""
     advantage: Literal["gae", "rloo"] = "gae"
     """gae: against a learned value; rloo: against the prompt's other answers (samples must be at least 2)."""
     value: Literal["adapter", "trunk"] = "adapter"
     """adapter: its own, which starts as the reward's; trunk: a head on the policy's states, which costs no pass."""
-    lr: float = 1e-4
+    lr: float = 3e-4
     """Learning rate of the policy's adapter; linear decay."""
-    value_lr: float = 2e-4
+    value_lr: float = 6e-4
     """Learning rate of the value's adapter and head, or of the head alone if it is on the policy's trunk; linear decay."""
     value_weight: float = 0.1
     """Weight of the value's loss where it shares the policy's trunk; with an adapter of its own it is 1."""
@@ -93,8 +93,8 @@ class Ppo(Stage):
     """How far values may move in one rollout."""
     gamma: float = 1.0
     """Discount."""
-    lam: float = 0.95
-    """GAE's lambda."""
+    lam: float | None = None
+    """GAE's lambda; default 0.95 where the value starts as the reward model's copy, else 1, which relies on no value."""
     missing_eos_penalty: float = 1.0
     """Taken off the score of an answer that does not end itself."""
     normalise: bool = False
@@ -146,7 +146,7 @@ class Ppo(Stage):
             if values[name] < 0:
                 wrong.append(f"{name} must be at least 0, not {values[name]}")
         for name in ("gamma", "lam"):
-            if not 0 <= values[name] <= 1:
+            if values[name] is not None and not 0 <= values[name] <= 1:
                 wrong.append(f"{name} must be from 0 to 1, not {values[name]}")
         if self.dual_clip is not None and self.dual_clip <= 1:
             wrong.append(f"dual_clip must be above 1, not {self.dual_clip}")
@@ -163,16 +163,18 @@ class Ppo(Stage):
             wrong.append("give --reward, --functions or both")
         if self.episodes % self.samples:
             wrong.append(f"episodes ({self.episodes}) must be a multiple of samples ({self.samples})")
-        if self.episodes // self.samples < self.minibatches:
-            wrong.append(
-                f"the prompts of a rollout ({self.episodes // self.samples}) must be at least minibatches "
-                f"({self.minibatches})"
-            )
         if self.advantage == "rloo" and self.samples < 2:
             wrong.append(
                 f"advantage rloo compares the answers to a prompt: samples must be at least 2, not {self.samples}"
             )
         return wrong
+
+    def gae_lambda(self) -> float:
+        """`lam`, or its default: below 1 the value's errors bias the advantages (arXiv 1506.02438, section 4), and one that
+        starts from nothing is hardly more than error."""
+        if self.lam is not None:
+            return self.lam
+        return 0.95 if self.reward and self.value == "adapter" else 1.0
 
     def snapshot_steps(self) -> list[int]:
         """After which iterations an adapter is kept; the last one's is the run's own."""

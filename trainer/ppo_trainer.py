@@ -222,7 +222,7 @@ class PpoTrainer:
             returns = torch.zeros_like(advantages)
         else:
             advantages, returns = advantages_and_returns(
-                rewards, answers.values, answers.mask, config.gamma, config.lam
+                rewards, answers.values, answers.mask, config.gamma, config.gae_lambda()
             )
         whitened = masked_whiten(advantages, answers.mask)
         weighed = whitened if answers.weights is None else whitened * answers.weights

@@ -220,8 +220,8 @@ class PpoStand:
         self.stand = stand
         base, ways, trunk = stand.base, stand.ways, stand.ways.value == "trunk"
         config = Ppo(
-            out=NOWHERE, reward=NOWHERE, checkpointing=ways.checkpointing, value=ways.value, optimizer=ways.resident,
-            top_layers=ways.top_layers,
+            out=NOWHERE, reward=NOWHERE, minibatches=1, checkpointing=ways.checkpointing, value=ways.value,
+            optimizer=ways.resident, top_layers=ways.top_layers,
         )  # fmt: skip
         with stand.tally.part(ADAPTERS):
             self.roles = roles = Roles(base)

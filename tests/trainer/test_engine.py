@@ -438,6 +438,18 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(make: Make, store: 
     assert "loss/policy_avg" not in report, "There is nothing to take the mean of."
 
 
+@pytest.mark.parametrize(("wanted", "updates"), [(2, 2), (4, 2), (1, 1)])
+def test_the_answers_to_a_prompt_are_in_one_update(make: Make, store: Store, wanted: int, updates: int) -> None:
+    """So a rollout has no more of them than prompts."""
+    trainer = make(minibatches=wanted, episodes=4, samples=2)
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    found = trainer.learner.minibatches(rollout, 0)
+    asked = [[rollout.answers.examples[i].prompt for i in rows] for rows in found]
+    assert len(found) == updates
+    assert sorted(i for rows in found for i in rows) == list(range(4))
+    assert all(len(set(map(tuple, rows))) == 2 // updates for rows in asked)
+
+
 def test_one_skipped_update_is_not_in_the_means_of_the_others(make: Make, store: Store) -> None:
     trainer = make(minibatches=2)
     rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))

@@ -125,6 +125,22 @@ def test_the_numbers_of_a_rollout(config: dict[str, Any], base: Base, start: Pol
     assert said["val/num_eos_tokens"] == sum(answers.finished)
 
 
+@pytest.mark.parametrize(
+    ("options", "lam"),
+    [
+        ({}, 0.95),
+        ({"functions": ("some.py:reward",)}, 0.95),
+        ({"value": "trunk"}, 1.0),
+        ({"reward": None, "functions": ("some.py:reward",)}, 1.0),
+        ({"value": "trunk", "lam": 0.0}, 0.0),
+    ],
+)
+def test_advantages_rely_on_a_value_that_starts_as_the_rewards_copy(
+    config: dict[str, Any], options: dict[str, Any], lam: float
+) -> None:
+    assert Ppo(**{**config, **options}).gae_lambda() == lam
+
+
 def test_what_is_trained_on_in_numbers(config: dict[str, Any], base: Base, start: Policy, store: Store) -> None:
     """The score after the clip and before the penalty, and the advantages before they are whitened, by slow loops."""
     trainer = trainer_of({**config, "score_clip": 0.3, "beta": 0.0, "gamma": 0.9, "lam": 0.5}, base, start)
@@ -330,7 +346,7 @@ def test_the_same_seed_gives_the_same_run(
 def test_dual_clip_is_at_work_where_ratios_move(store: Store, config: dict[str, Any], llama_folder: Path) -> None:
     share = {}
     for name, bound in (("free", None), ("bound", 1.001)):
-        moving = {**config, "out": config["out"].with_name(name), "iterations": 1, "epochs": 4, "lr": 0.02}
+        moving = {**config, "out": config["out"].with_name(name), "iterations": 1, "epochs": 2, "lr": 0.02}
         options = Ppo(**moving, dual_clip=bound, start="sft")
         ppo(options, store, load_base(str(llama_folder), "none"))
         share[name] = metrics(options.out)[0]["policy/clipfrac_avg"]
