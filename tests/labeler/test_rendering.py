@@ -108,14 +108,19 @@ def lives(pid: int) -> bool:
         return False
 
 
+def comes_to_be(wanted: bool, pid: int) -> bool:
+    """Whether the helper lives, or does not, within some time; a process that has just begun has no command line yet."""
+    ends = time.monotonic() + 20
+    while lives(pid) != wanted and time.monotonic() < ends:
+        time.sleep(0.05)
+    return lives(pid) == wanted
+
+
 def test_the_helper_ends_with_the_server_however_that_ends() -> None:
     code = "import labeler.rendering, time; print(labeler.rendering.Helper().start().pid, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         helper = int(server.stdout.readline())
-        assert lives(helper)
+        assert comes_to_be(True, helper)
         server.kill()
-    ends = time.monotonic() + 20
-    while lives(helper) and time.monotonic() < ends:
-        time.sleep(0.05)
-    assert not lives(helper)
+    assert comes_to_be(False, helper)
