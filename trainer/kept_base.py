@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig
 
-from trainer.embedded import cache_folder
+from trainer.embedded import cache_folder, put_in_place, there
 from trainer.fingerprint import commit_of
 
 GIB = 2**30
@@ -45,7 +45,7 @@ class KeptBase:
     @property
     def there(self) -> bool:
         """Whether it can be read."""
-        return (self.folder / "config.json").is_file()
+        return there(self.folder)
 
     @property
     def weights(self) -> str:
@@ -73,8 +73,4 @@ class KeptBase:
             whole = Path(temporary) / "base"
             model.save_pretrained(whole, max_shard_size=SHARD)
             (whole / FINGERPRINT).write_text(weights)
-            try:
-                whole.rename(self.folder)
-            except OSError:  # another process was first
-                if not self.there:
-                    raise
+            put_in_place(whole, self.folder)

@@ -14,7 +14,7 @@ import torch
 from protocol import serve
 
 from preferences.records import content_id
-from trainer.embedded import EMBEDDED, cache_folder, embedded_model
+from trainer.embedded import EMBEDDED, cache_folder, embedded_model, put_in_place
 from trainer.models import Base, load_base
 from trainer.roles import Roles, lora_config
 
@@ -36,7 +36,7 @@ def export(name: str, cache: Path) -> Path:
         rewrite(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
         theta = json.loads((source / "config.json").read_text())["rope_parameters"]["rope_theta"]
         rewrite(folder / "config.json", {"rope_theta": theta, "torch_dtype": "float32"})
-        folder.rename(target)
+        put_in_place(folder, target)
     return target
 
 

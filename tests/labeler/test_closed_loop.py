@@ -5,8 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from tests.conftest import PLAIN, ROOT
 from tests.labeler.browser import PATIENCE_MS, Labeler, Seat, open_tab
 from tests.labeler.conftest import PASSWORD, add_account
 from tests.tiny import DATA, save_tiny_llama
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 RANKED = 4
@@ -79,7 +79,7 @@ def rank_one(seat: Seat) -> None:
     expect(fresh).to_have_count(1)
     seat.page.locator(".rb-card .rb-rank").first.focus()
     seat.press("2", "1", *(str(rank) for rank in range(3, seat.count + 1)), "Control+Enter")
-    until(lambda: len(seat.server.rankings(seat.account)) > done)
+    until(lambda: len(seat.server.rankings(seat.account)) > done, PATIENCE_MS / 1000)
 
 
 def launch(page: Page, stage: str, run: str, also: Sequence[str] = (), **values: str) -> None:
@@ -123,7 +123,7 @@ def test_the_loop_is_driven_from_the_browser(loop: Loop, browser: Browser) -> No
     expect(page.get_by_text("Whether my-ppo is better than my-sft is open")).to_be_visible()
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("Now answers: my-ppo.")).to_be_visible()
-    until(lambda: store.promotions.fresh(study, 4) == 4)
+    until(lambda: store.promotions.fresh(study, 4) == 4, PATIENCE_MS / 1000)
     bea = Seat(browser, loop.labeler, "bea", wait=".rb-card")
     first = store.queue.all_held(bea.account)[0]
     assert {response.policy for response in store.responses.get_many(first.order).values()} == {new.id}
@@ -214,11 +214,3 @@ def look_at_lineage(loop: Loop, page: Page) -> None:
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the run").click()
     assert download.value.suggested_filename == "my-reward.zip"
-
-
-def until(reached: Callable[[], bool]) -> None:
-    """Wait for it."""
-    end = time.monotonic() + PATIENCE_MS / 1000
-    while not reached():
-        assert time.monotonic() < end, "It did not happen."
-        time.sleep(0.1)

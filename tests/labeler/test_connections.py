@@ -19,6 +19,7 @@ from labeler.connections import Entrance, configured, most_connections
 from labeler.security import RequestGuard
 from tests.labeler.conftest import PASSWORD
 from tests.labeler.mortal import Mortal, filled
+from tests.waiting import until
 
 pytestmark = pytest.mark.security
 PATIENCE = 10.0  # until what should happen at once must have happened, on a busy machine
@@ -50,7 +51,7 @@ class Served:
         self.server = uvicorn.Server(configured(app, entrance))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
-        wait_for(lambda: self.server.started)
+        until(lambda: self.server.started, PATIENCE)
 
     def connect(self, said: bytes = b"", read_buffer: int = 0) -> socket.socket:
         """A connection on which that was said."""
@@ -77,14 +78,6 @@ def served() -> Iterator[Callable[..., Served]]:
     for one in made:
         one.server.should_exit = one.server.force_exit = True
         one.thread.join()
-
-
-def wait_for(happened: Callable[[], Any]) -> None:
-    """Until it has."""
-    ends = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < ends, "It did not happen in time."
-        time.sleep(0.01)
 
 
 def everything(client: socket.socket) -> bytes:
@@ -133,7 +126,7 @@ def test_a_head_that_does_not_come_ends_the_connection(
         except (ConnectionResetError, BrokenPipeError):
             closed = True
     assert time.monotonic() - began > 0.3
-    wait_for(lambda: not server.entrance.open)
+    until(lambda: not server.entrance.open, PATIENCE)
 
 
 @pytest.mark.smoke
@@ -180,12 +173,12 @@ def test_a_large_body_is_not_taken_for_a_head(served: Callable[..., Served]) -> 
 def test_one_address_has_so_many_connections_and_the_others_have_theirs(served: Callable[..., Served]) -> None:
     server = served(most_here=5)
     crowd = [server.connect() for _ in range(5)]
-    wait_for(lambda: server.entrance.open["127.0.0.1"] == 5)
+    until(lambda: server.entrance.open["127.0.0.1"] == 5, PATIENCE)
     answer = everything(server.connect(WHOLE))
     assert status_of(answer) == 429 and json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "slow_down"
     assert server.entrance.enter("198.51.100.7")
     crowd.pop().close()
-    wait_for(lambda: server.entrance.open["127.0.0.1"] == 4)
+    until(lambda: server.entrance.open["127.0.0.1"] == 4, PATIENCE)
     assert status_of(server.connect(WHOLE).recv(MB)) == 200
 
 
@@ -211,8 +204,8 @@ def test_one_address_never_has_more_than_half_of_all() -> None:
 def test_whoever_reads_nothing_of_an_answer_is_cut_off(served: Callable[..., Served]) -> None:
     server = served(unread_seconds=0.3)
     client = server.connect(b"GET /much HTTP/1.1\r\n\r\n", read_buffer=65_536)
-    wait_for(lambda: server.entrance.open)
-    wait_for(lambda: not server.entrance.open)
+    until(lambda: server.entrance.open, PATIENCE)
+    until(lambda: not server.entrance.open, PATIENCE)
     client.close()
 
 
@@ -244,7 +237,7 @@ def test_an_upgrade_to_a_websocket_is_an_ordinary_request(served: Callable[..., 
     client = server.connect(b"GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
     assert status_of(client.recv(MB)) == 200
     client.close()
-    wait_for(lambda: not server.entrance.open)
+    until(lambda: not server.entrance.open, PATIENCE)
 
 
 def test_an_address_is_written_in_ascii(served: Callable[..., Served]) -> None:

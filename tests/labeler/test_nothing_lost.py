@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from labeler.assignment import LEASE_SECONDS
 from tests.labeler.browser import Labeler, Seat
 from tests.labeler.conftest import PASSWORD, add_comparison
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser]
 
@@ -54,19 +55,10 @@ def draft_of(seat: Seat) -> dict[str, Any] | None:
     return draft.body if draft else None
 
 
-def wait_for(what: Any, seconds: float = 15) -> Any:
-    """Wait until `what()` is true; what it gave."""
-    ends = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < ends, "It did not happen in time."
-        time.sleep(0.02)
-    return found
-
-
 def test_a_change_is_on_the_server_within_a_second(seat: Seat) -> None:
     seat.press("1")
     begun = time.time()
-    wait_for(lambda: draft_of(seat))
+    until(lambda: draft_of(seat), 15)
     held = seat.server.store.queue.held(seat.account)
     assert held
     draft = seat.server.store.queue.draft(held.comparison, seat.account)
@@ -86,7 +78,7 @@ def test_the_next_one_is_there_before_the_answer_is_stored_but_never_called_save
     seat.press("1")  # one can go on at once
     assert seat.text(".rb-echo") == "A"
     assert not [state for state in said() if state.startswith("Saved")]
-    wait_for(lambda: (seat.page.wait_for_timeout(20), held_back)[1])
+    until(lambda: (seat.page.wait_for_timeout(20), held_back)[1], 15)
     held_back[0].continue_()
     seat.wait_state("^(Saved|Draft saved)")
     assert (seat.prompt, seat.text(".rb-echo")) == (following, "A")
@@ -126,7 +118,7 @@ def test_several_answers_wait_for_the_network_and_are_sent_once_in_order(seat: S
     seat.context.set_offline(False)
     seat.wait_state("^Saved", timeout=20000)
     seat.wait_change(second)
-    stored = wait_for(lambda: len(found := seat.server.rankings(seat.account)) == 2 and found)
+    stored = until(lambda: len(found := seat.server.rankings(seat.account)) == 2 and found, 15)
     prompts = [
         seat.server.store.prompts.get(seat.server.store.comparisons.get(one.comparison).prompt).messages[-1]["content"]
         for one in stored
@@ -145,7 +137,7 @@ def test_an_unsent_change_is_restored_and_sent_after_a_reload(seat: Seat) -> Non
     assert draft_of(seat) is None
     seat.open()
     assert seat.text(".rb-card .rb-number") == "2"
-    wait_for(lambda: draft_of(seat))
+    until(lambda: draft_of(seat), 15)
 
 
 def test_what_was_changed_elsewhere_since_wins_over_an_old_mirror(seat: Seat) -> None:
@@ -240,7 +232,7 @@ def test_time_is_counted_down_at_the_end_only_and_can_be_had_again(seat: Seat) -
     end_lease(seat)
     with seat.page.expect_response("**/api/renew"):
         seat.page.get_by_role("button", name="Go on with it").click()
-    again = wait_for(lambda: seat.server.store.queue.held(seat.account))
+    again = until(lambda: seat.server.store.queue.held(seat.account), 15)
     assert lease and again.id == lease.id
     assert seat.text(".rb-echo") == "A"
 

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tests.labeler.conftest import PASSWORD, Clock, add_account, add_comparison,
 from tests.labeler.test_health import no_file_grows
 from tests.labeler.test_main import Run, refused, run  # noqa: F401
 from tests.labeler.test_reports import add_run, report
+from tests.waiting import until
 
 pytestmark = [pytest.mark.security, pytest.mark.smoke]
 NAME = "Magdalena Quittenbaum"
@@ -233,22 +233,15 @@ def test_a_server_sweeps_again_and_again_and_when_its_clock_is_put_right(
     right = clock.now
     clock.now = right + 60 * DAY
     with retaining(store, every=3600, look=0.01):
-        wait_for(lambda: list(store.erasures.noted()) == [person.id])
+        until(lambda: list(store.erasures.noted()) == [person.id], 10)
         clock.now = right
-        wait_for(lambda: not store.erasures.noted())
+        until(lambda: not store.erasures.noted(), 10)
     with retaining(store, every=0.01, look=0.01):
         clock.now = right + 31 * DAY
-        wait_for(lambda: list(store.erasures.noted()) == [person.id])
+        until(lambda: list(store.erasures.noted()) == [person.id], 10)
         assert store.annotators.get(person.id).name == NAME
         clock.now += DAY
-        wait_for(lambda: store.annotators.get(person.id).name != NAME)
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
+        until(lambda: store.annotators.get(person.id).name != NAME, 10)
 
 
 @pytest.mark.parametrize(

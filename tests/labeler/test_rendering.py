@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from labeler.markup import plain, render
 from labeler.rendering import NICENESS, Helper, Rendering
+from tests.waiting import until
 
 TEXTS = [
     "**bold**",
@@ -108,19 +108,11 @@ def lives(pid: int) -> bool:
         return False
 
 
-def comes_to_be(wanted: bool, pid: int) -> bool:
-    """Whether the helper lives, or does not, within some time; a process that has just begun has no command line yet."""
-    ends = time.monotonic() + 20
-    while lives(pid) != wanted and time.monotonic() < ends:
-        time.sleep(0.05)
-    return lives(pid) == wanted
-
-
 def test_the_helper_ends_with_the_server_however_that_ends() -> None:
     code = "import labeler.rendering, time; print(labeler.rendering.Helper().start().pid, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         helper = int(server.stdout.readline())
-        assert comes_to_be(True, helper)
+        until(lambda: lives(helper), 20)  # a process that has just begun has no command line yet
         server.kill()
-    assert comes_to_be(False, helper)
+    until(lambda: not lives(helper), 20)

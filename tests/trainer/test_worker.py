@@ -21,6 +21,7 @@ from preferences.store import Store
 from preferences.tables.jobs import OWN_PROMPT, Jobs
 from tests.conftest import ROOT
 from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, save_adapter, state
+from tests.waiting import until
 from trainer.bench import Bench
 from trainer.evaluate import EvaluatePolicy
 from trainer.jobs import stage_of
@@ -269,7 +270,7 @@ def test_sigterm_ends_it_cleanly_and_it_can_start_again(
         "none", "--max-new-tokens", "6", "--prompts-at-once", "1", "--poll", "0.1", "--runs", str(worker_options["runs"]),
     ]  # fmt: skip
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        until(lambda: store.queue.waiting(study) > 0)
+        until(lambda: store.queue.waiting(study) > 0, 90)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, "Traceback" in err) == (0, False), err
@@ -281,14 +282,6 @@ def test_sigterm_ends_it_cleanly_and_it_can_start_again(
     for comparison in store.comparisons.all(study.id):
         responses = store.responses.get_many(comparison.same)
         assert len(responses) == 4
-
-
-def until(reached: Any, seconds: float = 90) -> None:
-    """Wait for it."""
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "It did not happen."
-        time.sleep(0.05)
 
 
 def test_two_users_of_a_device_wait_for_each_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,7 +326,7 @@ def test_the_worker_waits_for_the_device(store: Store, study: Study, worker_opti
     ]  # fmt: skip
     with device_lock(default_device_name()):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        until(lambda: store.jobs.get(job.id).status == "running")
+        until(lambda: store.jobs.get(job.id).status == "running", 90)
         time.sleep(0.5)
         assert (store.jobs.get(job.id).status, store.policies.all()) == ("running", [])
     out, err = process.communicate(timeout=90)

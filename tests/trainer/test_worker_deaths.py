@@ -6,7 +6,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from preferences.store import Store
 from preferences.tables.jobs import JobLost
 from tests.forks import Forks
 from tests.trainer.fill import add_comparison, add_prompts, annotator, rank, state
+from tests.waiting import until
 from trainer import jobs
 from trainer.jobs import held
 from trainer.stage import stop_on_sigterm
@@ -79,14 +80,6 @@ def send(pid: int, by: int) -> None:
 
 def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
-
-
-def until(reached: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait for it."""
-    ends = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < ends, "It did not happen."
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -156,7 +149,7 @@ def test_a_worker_that_dies_at_any_stage_again_and_again(
     draw, ended = random.Random(int(by)), 0
     for _ in range(12):
         pid = pool.start()
-        until(lambda: not alive(pid) or any(job.status == "running" for job in store.jobs.all()))  # noqa: B023
+        until(lambda: not alive(pid) or any(job.status == "running" for job in store.jobs.all()), 60)  # noqa: B023
         time.sleep(draw.uniform(0.1, 0.9))
         ended += alive(pid)
         pool.end(pid, by)
