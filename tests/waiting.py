@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(happened: Callable[[], T], seconds: float) -> T:
+def until(happened: Callable[[], T], seconds: float = 60) -> T:
     """Wait until `happened()` is true; what it gave."""
     ends = time.monotonic() + seconds
     while not (found := happened()):
