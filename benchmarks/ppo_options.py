@@ -37,21 +37,27 @@ from preferences.run_files import METRICS
 from trainer.embedded import EMBEDDED
 
 Options = Mapping[str, Any]
+GAE_1: Options = {"advantage": "gae", "samples": 1}
 VARIANTS: dict[str, Options] = {
     "defaults": {},
-    "lam 1": {"lam": 1.0},
-    "lr 1e-4": {"lr": 1e-4, "value_lr": 2e-4},
-    "lr 5e-4": {"lr": 5e-4, "value_lr": 1e-3},
+    "lr 1e-4": {"lr": 1e-4},
+    "lr 5e-4": {"lr": 5e-4},
     "minibatches 1": {"minibatches": 1},
+    "minibatches 8": {"minibatches": 8},
     "epochs 2": {"epochs": 2},
     "epochs 4": {"epochs": 4},
-    "value trunk": {"value": "trunk"},
-    "samples 4": {"samples": 4},
-    "rloo, samples 4": {"samples": 4, "advantage": "rloo"},
+    "samples 2": {"samples": 2},
+    "samples 8": {"samples": 8},
     "top-layers 10": {"top_layers": 10},
     "beta 0.2": {"beta": 0.2},
-    "kl-target 2": {"kl_target": 2.0, "kl_horizon": 500},
+    "kl-target 0.5": {"kl_target": 0.5},
     "normalise": {"normalise": True},
+    "gae": {"advantage": "gae"},
+    "gae, samples 1": GAE_1,
+    "gae, samples 1, lam 1": {**GAE_1, "lam": 1.0},
+    "gae, samples 1, lr 1e-4": {**GAE_1, "lr": 1e-4, "value_lr": 2e-4},
+    "gae, samples 1, minibatches 1": {**GAE_1, "minibatches": 1},
+    "gae, samples 1, value trunk": {**GAE_1, "value": "trunk"},
 }
 COLUMNS = {
     "scores": "score",

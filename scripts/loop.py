@@ -84,7 +84,15 @@ class Size:
     sft: dict[str, Any] = field(default_factory=dict)
     reward: dict[str, Any] = field(default_factory=lambda: {"epochs": 0.5})
     ppo: dict[str, Any] = field(
-        default_factory=lambda: {"iterations": 8, "episodes": 32, "minibatches": 2, "lr": 2e-4, "value_lr": 4e-4}
+        default_factory=lambda: {
+            "iterations": 8,
+            "episodes": 32,
+            "samples": 1,
+            "advantage": "gae",
+            "minibatches": 2,
+            "lr": 2e-4,
+            "value_lr": 4e-4,
+        }
     )
 
 

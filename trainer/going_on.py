@@ -10,6 +10,7 @@ from preferences.jobs import Job
 from preferences.records import Prompt, Study
 from preferences.run_files import CONFIG
 from trainer.runs import Run, as_json
+from trainer.world import ALONE, World
 
 
 class Resumable(Protocol):
@@ -72,6 +73,19 @@ def same_options(document: dict[str, Any], stage: Any) -> bool:
 def can_go_on(document: dict[str, Any], name: str) -> bool:
     """Whether a run's config.json is that of a run of this stage which never finished."""
     return bool(document["stage"] == name and document["state"] != "finished")
+
+
+def on_own_base(stage: R, world: World = ALONE) -> R:
+    """The stage; if it goes on with a run, on that run's model in its quantisation, where the options name no other.
+
+    Raises RankloopError if there is no such run.
+    """
+    if getattr(stage, "resume", None) is None:
+        return stage
+    document = world.told(lambda: Run(folder_of(stage)).config())
+    own = {"model": document["config"]["model"], "quantize": document["base"]["quantization"]}
+    left = {field.name for field in fields(stage) if getattr(stage, field.name) == field.default}
+    return replace(stage, **{name: value for name, value in own.items() if name in left})
 
 
 def resumed(config: R, name: str) -> R:

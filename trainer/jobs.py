@@ -22,7 +22,7 @@ from preferences.store import Store
 from preferences.tables.jobs import JobLost
 from trainer import plan_text
 from trainer.ensemble import members_of
-from trainer.going_on import done_before, taken_up
+from trainer.going_on import done_before, on_own_base, taken_up
 from trainer.models import default_device, default_quantization
 from trainer.plan import Plan, plan
 from trainer.ppo import Ppo
@@ -62,7 +62,7 @@ def do_job(config: "Worker", store: Store, job: Job) -> None:
             if done_before(stage, job.kind, job):
                 return
             if hasattr(stage, "resume"):
-                stage = taken_up(stage, job.kind)
+                stage = on_own_base(taken_up(stage, job.kind))
             if isinstance(stage, Select) and stage.prompts:
                 left = stage.prompts - job.progress.get("prompts", 0)
                 if left <= 0:
@@ -94,7 +94,11 @@ def plan_of(stage: Stage, name: str, vram: float, k: int) -> Plan:
         optimizer=options.get("optimizer", "adamw"), top_layers=options.get("top_layers"),
         members=members_of(stage.reward) if isinstance(stage, Ppo) and stage.reward else options.get("members", 1),
     )  # fmt: skip
-    return replace(plain, response=options.get("max_new_tokens", plain.response), value=options.get("value"))
+    return replace(
+        plain,
+        response=options.get("max_new_tokens", plain.response),
+        value=stage.value_in_memory() if isinstance(stage, Ppo) else None,
+    )
 
 
 @contextmanager

@@ -35,10 +35,10 @@ class Judges:
         reference, values = torch.zeros_like(answers.old), torch.zeros_like(answers.values)
         scores, spread = torch.zeros(2, len(answers.examples), device=answers.old.device)
 
-        examples, prefix = self.without_prefix(answers.examples, blocks)
+        rest, prefix = self.without_prefix(answers.examples, blocks)
 
         def work(rows: list[int]) -> None:
-            one = self.roles.collate([examples[i] for i in rows])
+            one = self.roles.collate([rest[i] for i in rows])
             with self.roles.routed(*blocks):
                 states = self.roles.response_states(one.repeat(len(blocks)), prefix).chunk(len(blocks))
             said = dict(zip(blocks, states, strict=True))
@@ -50,7 +50,9 @@ class Judges:
                 scores[rows], spread[rows] = self.reward.judge([said[b] for b in self.reward.blocks], one.lengths)
 
         with company(self.roles, gradients=False):
-            budget.each(examples, len(blocks), work, gradients=False)
+            budget.each(
+                answers.examples, len(blocks), work, gradients=False
+            )  # each row has a copy of the prefix's keys
         self.roles.world.add(reference, values, scores, spread)
         return Rollout(answers, reference, scores, spread).with_values(values if self.value else answers.values)
 
@@ -71,10 +73,10 @@ class Judges:
         like those of training."""
         shape = len(examples), max(len(example.response) for example in examples)
         logprobs, values = (torch.zeros(shape, device=self.roles.base.device) for _ in range(2))
-        examples, prefix = self.without_prefix(examples, [role])
+        rest, prefix = self.without_prefix(examples, [role])
 
         def work(rows: list[int]) -> None:
-            batch = self.roles.collate([examples[i] for i in rows])
+            batch = self.roles.collate([rest[i] for i in rows])
             with self.roles.routed(role):
                 states = self.roles.response_states(batch, prefix)
             r = batch.response_ids.shape[1]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.batches import Example, chunks, filled, same_prompt
+from trainer.batches import Example, filled, same_prompt
 from trainer.budget import Budget, where_it_fits
 from trainer.experience import Rollout, Targets
 from trainer.judges import Judges
@@ -106,11 +106,11 @@ class Learner:
         """Rows of every update of an iteration; answers to one prompt stay together, so that they share its computation."""
         order = random.Random(seed)
         groups = same_prompt(rollout.answers.examples)
+        count = min(self.rule.minibatches, len(groups))
         found = []
         for _ in range(self.rule.epochs):
             mixed = order.sample(groups, len(groups))
-            size = -(-len(mixed) // self.rule.minibatches)
-            found += [[i for group in part for i in group] for part in chunks(mixed, size)]
+            found += [[i for group in part for i in group] for part in (mixed[n::count] for n in range(count))]
         return found
 
     def gradients(self, rollout: Rollout, targets: Targets, minibatch: list[int]) -> Report:

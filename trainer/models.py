@@ -40,9 +40,10 @@ SAFE: dict[str, Any] = {
     "trust_remote_code": False,
 }  # no pickle, no code from model repositories
 
-# Decoders whose activations grow beyond what fp16 holds (65504): those that vLLM refuses to run in it (vllm/config/model.py,
-# _FLOAT16_NOT_SUPPORTED_MODELS, of 2025). Encoder-decoders (T5's feed-forward) join them.
-IN_BF16 = {"gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"}
+# Decoders whose activations grow beyond what fp16 holds (65504), of those that vLLM refuses to run in it
+# (vllm/config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS, of 2025). A Gemma 2 that caps its logits is not taken at all.
+# Encoder-decoders (T5's feed-forward) join them.
+IN_BF16 = {"gemma2", "gemma3", "gemma3_text", "glm4"}
 
 # What decides the numbers of a quantised layer. int8 with threshold 0: a row then does not depend on its batch. nf4 with the
 # blocks' scales in 8 bits as well (arXiv 2305.14314, section 3): 0.37 bits a weight less, 0.9 GiB of 20 billion.

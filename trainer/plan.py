@@ -45,7 +45,8 @@ class Plan:
     checkpointing: bool | None = None
     """Gradient checkpointing; default: only where nothing fits without it."""
     value: Literal["adapter", "trunk"] | None = None
-    """PPO's value; default: an adapter of its own, or the policy's trunk where that does not fit."""
+    """PPO's value; default: an adapter of its own, or the policy's trunk where that does not fit. Without one (rloo) PPO
+    takes hardly less than with trunk."""
     optimizer: OptimizerName = "adamw"
     """Of sft, reward and ppo. Paged states count as if they were on the card, where they are while there is room."""
     members: int = 1

@@ -22,10 +22,10 @@ from trainer.world import ALONE, World
 
 POSITIVE = (
     "iterations", "episodes", "samples", "epochs", "minibatches", "lr", "value_lr", "clip", "value_clip", "score_clip",
-    "max_grad_norm", "temperature", "max_new_tokens", "rank", "kl_horizon", "save_every",
+    "max_grad_norm", "temperature", "max_new_tokens", "rank", "save_every",
     "keep", "show_every", "weight_clip", "concurrency",
 )  # fmt: skip
-MAYBE_POSITIVE = ("token_budget", "sample_budget", "kl_target", "stop_kl", "top_layers")  # or None
+MAYBE_POSITIVE = ("token_budget", "sample_budget", "kl_target", "kl_horizon", "stop_kl", "top_layers")  # or None
 NOT_NEGATIVE = ("beta", "missing_eos_penalty", "value_weight", "reward_weight", "pessimism", "snapshots")
 
 
@@ -59,16 +59,16 @@ class Ppo(Stage):
     """Rollouts, each followed by its updates."""
     episodes: int = 32
     """Answers a rollout."""
-    samples: int = 1
+    samples: int = 4
     """Answers to each prompt of a rollout; they share its computation."""
     epochs: int = 1
     """Passes over each rollout."""
     minibatches: int = 4
     """Updates a pass; fewer where a rollout has fewer prompts, since the answers to one stay together."""
-    advantage: Literal["gae", "rloo"] = "gae"
-    """gae: against a learned value; rloo: against the prompt's other answers (samples must be at least 2)."""
+    advantage: Literal["rloo", "gae"] = "rloo"
+    """rloo: against the prompt's other answers (samples must be at least 2); gae: against a learned value."""
     value: Literal["adapter", "trunk"] = "adapter"
-    """adapter: its own, which starts as the reward's; trunk: a head on the policy's states, which costs no pass."""
+    """With gae. adapter: its own, which starts as the reward's; trunk: a head on the policy's states, which costs no pass."""
     lr: float = 3e-4
     """Learning rate of the policy's adapter; linear decay."""
     value_lr: float = 6e-4
@@ -81,8 +81,8 @@ class Ppo(Stage):
     """Weight of the KL penalty."""
     kl_target: float | None = None
     """Steer beta so that the KL of an answer stays near this many nats; default beta is fixed."""
-    kl_horizon: float = 10_000
-    """Episodes in which beta may change by about a fifth."""
+    kl_horizon: float | None = None
+    """Episodes in which beta may change by about a fifth; default a tenth of the run's, but never less than a rollout's."""
     stop_kl: float | None = None
     """End an iteration's epochs once the policy is this far (KL in nats a token) from its rollout; default never."""
     clip: float = 0.2
@@ -163,11 +163,19 @@ class Ppo(Stage):
             wrong.append("give --reward, --functions or both")
         if self.episodes % self.samples:
             wrong.append(f"episodes ({self.episodes}) must be a multiple of samples ({self.samples})")
+        if self.kl_target is not None and not self.beta:
+            wrong.append("--kl-target steers beta, which must then be above 0")
+        if self.kl_target is not None and self.horizon() < self.episodes:
+            wrong.append(f"kl_horizon must be at least episodes ({self.episodes}), not {self.kl_horizon:g}")
         if self.advantage == "rloo" and self.samples < 2:
             wrong.append(
                 f"advantage rloo compares the answers to a prompt: samples must be at least 2, not {self.samples}"
             )
         return wrong
+
+    def horizon(self) -> float:
+        """`kl_horizon`, or its default."""
+        return self.kl_horizon or max(1.0, self.iterations / 10) * self.episodes
 
     def gae_lambda(self) -> float:
         """`lam`, or its default: below 1 the value's errors bias the advantages (arXiv 1506.02438, section 4), and one that
@@ -175,6 +183,10 @@ class Ppo(Stage):
         if self.lam is not None:
             return self.lam
         return 0.95 if self.reward and self.value == "adapter" else 1.0
+
+    def value_in_memory(self) -> Literal["adapter", "trunk"]:
+        """`value`; without one a run takes hardly less than one with a value on the policy's trunk."""
+        return "trunk" if self.advantage == "rloo" else self.value
 
     def snapshot_steps(self) -> list[int]:
         """After which iterations an adapter is kept; the last one's is the run's own."""
@@ -229,7 +241,7 @@ def ppo(config: Ppo, store: Store, base: Base, world: World = ALONE) -> dict[str
         facts = {"parent": start.id, "reference": material.reference.id, "prompts": len(prompts), **judge}
         run.keep_prompts([prompt.id for prompt in prompts])
         run.start("ppo", config, base, study=study.id, processes=world.size, **facts)
-    return finish(config, store, study, start, trainer, *train(trainer, start, prompts))
+    return finish(config, store, study, start, trainer, train(trainer, start, prompts))
 
 
 def read(config: Ppo, store: Store, base: Base, run: Run) -> Material:
@@ -254,29 +266,25 @@ def read(config: Ppo, store: Store, base: Base, run: Run) -> Material:
     return Material(config, study, start, reference_policy(config, store, start, run), prompts)
 
 
-def train(trainer: PpoTrainer, start: Policy, prompts: list[Prompt]) -> tuple[str, dict[str, Any]]:
-    """How it ended, and the last metrics. Of a run that fails the folder says why, and holds the last good adapter."""
+def train(trainer: PpoTrainer, start: Policy, prompts: list[Prompt]) -> dict[str, Any]:
+    """The last metrics. Of a run that fails or is interrupted the folder says so, and holds the last good adapter."""
     try:
         return trainer.train(prompts)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if trainer.world.main:
             keep_last_good(trainer, start.id, error)
         raise
 
 
 def finish(
-    config: Ppo, store: Store, study: Study, start: Policy, trainer: PpoTrainer, state: str, metrics: dict[str, Any]
+    config: Ppo, store: Store, study: Study, start: Policy, trainer: PpoTrainer, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Save and register what was trained. Raises KeyboardInterrupt if it was interrupted: that can be resumed."""
+    """Save and register what was trained."""
     run = trainer.run
-    card = {"kind": "ppo", "parent": start.id, "iterations": trainer.done}
-    if trainer.world.main:
-        trainer.roles.save("policy", run.adapter, card)
-    if state == "interrupted":
-        run.finish(state, iterations=trainer.done)
-        raise KeyboardInterrupt
     if not trainer.world.main:
         return {}
+    card = {"kind": "ppo", "parent": start.id, "iterations": trainer.done}
+    trainer.roles.save("policy", run.adapter, card)
     facts = {"parent": start.id, "data_hash": str(trainer.reward.card.get("data_hash", "")) if trainer.reward else ""}
     settings, name = run.config()["config"], config.name or run.folder.name
     policy = register(

@@ -114,9 +114,3 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     returns, values = returns[mask], values[mask]
     variance = returns.var(correction=0)
     return float(1 - (returns - values).var(correction=0) / variance) if variance > 0 else 0.0
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """(...) entropy in nats of the distribution of `logits` (..., vocabulary)."""
-    logprobs = torch.log_softmax(logits, -1)
-    return -(logprobs.exp() * logprobs).sum(-1)

@@ -83,7 +83,7 @@ class PpoTrainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.learner.optimizer, lambda i: max(0.0, 1 - i / config.iterations)
         )
-        self.kl, self.moments = KlControl(config.beta, config.kl_target, config.kl_horizon), RunningMoments()
+        self.kl, self.moments = KlControl(config.beta, config.kl_target, config.horizon()), RunningMoments()
         self.checkpoints = Checkpoints(run.folder / CHECKPOINTS, config.keep)
         self.far = FarRollouts.of(config, roles, run) if config.endpoint else None
         self.before: list[str] = []  # the reference's answers to the prompts that are looked at
@@ -110,23 +110,20 @@ class PpoTrainer:
         """Whose head values the policy's own states, if one does."""
         return "policy" if self.value_head == "policy" else None
 
-    def train(self, prompts: list[Prompt]) -> tuple[str, Metrics]:
-        """All iterations; how it ended ("finished" or "interrupted" by Ctrl-C) and the last metrics."""
+    def train(self, prompts: list[Prompt]) -> Metrics:
+        """All iterations; the last one's metrics."""
         config = self.config
         batches = itertools.islice(endless(prompts, config.episodes // config.samples, config.seed), self.done, None)
         metrics = self.world.told(self.run.last_metrics) if self.done else {}
         with Screen(self.run, config, self.done) if self.world.main else nullcontext() as screen:
-            try:
-                while self.done < config.iterations:
-                    metrics = self.step(next(batches))
-                    self.done += 1
-                    due = self.done == config.iterations or self.done % config.show_every == 0
-                    looks = self.look(prompts) if due else []
-                    if screen:
-                        self.keep(screen, metrics, looks)
-            except KeyboardInterrupt:
-                return "interrupted", metrics
-        return "finished", metrics
+            while self.done < config.iterations:
+                metrics = self.step(next(batches))
+                self.done += 1
+                due = self.done == config.iterations or self.done % config.show_every == 0
+                looks = self.look(prompts) if due else []
+                if screen:
+                    self.keep(screen, metrics, looks)
+        return metrics
 
     def keep(self, screen: Screen, metrics: Metrics, looks: list[dict[str, Any]]) -> None:
         """Show an iteration, and write what has to be kept of it; the main process does."""
@@ -250,6 +247,8 @@ class PpoTrainer:
         chosen = random.Random(config.seed).sample(prompts, min(SHOWN, len(prompts)))
         self.before = self.before or self.draw(chosen, (config.seed, 2), self.reference).texts
         answers = self.draw(chosen, (config.seed, 2))
+        if self.recompute:
+            answers = self.replayed(answers)
         rollout, _ = self.judge(answers)
         kl = (kl_k1(answers.old, rollout.reference) * answers.mask).sum(1)
         return [

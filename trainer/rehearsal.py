@@ -104,8 +104,9 @@ class Stand:
         return [[BEGINNING] * common + [2 + i % (vocabulary - 2)] + [2] * (own - 1) for i in range(count)]
 
     def row(self, gradients: bool) -> int:
-        """Tokens of PPO's longest row, without what all rows begin with where that is read once for all of them."""
-        alone = gradients and (self.ways.checkpointing or self.ways.top_layers)
+        """Tokens of PPO's longest row; in an update without what all rows begin with, where that is read once for all of them
+        (without gradients, the copies of its keys and values weigh as much as the rest)."""
+        alone = not gradients or self.ways.checkpointing or self.ways.top_layers
         apart = self.shape.common if self.shares and not alone else 0
         return max(widths(self.examples(self.answers_a_unit), self.answers_a_unit > 1)) - apart
 

@@ -151,8 +151,9 @@ class Roles:
             for parameter in self.parameters(role):
                 parameter.requires_grad_(True)
         if top_layers is not None:
-            for layer in self.stack()[:-top_layers]:
-                layer.requires_grad_(False)
+            encoder = [self.base.model.encoder] if self.base.is_encoder_decoder else []
+            for below in (*encoder, *self.stack()[:-top_layers]):
+                below.requires_grad_(False)
 
     def read(self, role: str, layers: Any) -> None:
         """Have a role's states be those of some layers, behind the last norm, as `exits.checked_layers` takes them.

@@ -61,9 +61,8 @@ def ppo_budgets(config: "Ppo", base: Base) -> Budgets:
     bytes_ = room(base.device)
     if bytes_ is None or (config.token_budget and config.sample_budget):
         return Budgets(config.token_budget or PASSES, config.sample_budget or SAMPLED)
-    trunk = config.value == "trunk" or config.advantage == "rloo"
     ways = Ways(
-        config.checkpointing, "trunk" if trunk else "adapter", config.rank, config.optimizer,
+        config.checkpointing, config.value_in_memory(), config.rank, config.optimizer,
         members_of(config.reward) if config.reward else 1, config.top_layers,
     )  # fmt: skip
     sizes = config.max_new_tokens, config.samples, config.episodes

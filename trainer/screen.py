@@ -96,7 +96,7 @@ class Screen:
         for name in ("rollout", *(column[0] for column in COLUMNS)):
             table.add_column(name, justify="right")
         for number, metrics in self.rows:
-            cells = (format(metrics.get(name, 0.0), how) for _, name, how in COLUMNS)
+            cells = (format(metrics[name], how) if name in metrics else "-" for _, name, how in COLUMNS)
             table.add_row(f"{number}/{self.config.iterations}", *cells)
         return table
 

@@ -10,7 +10,7 @@ from preferences.run_files import config_of
 from preferences.store import Store
 from trainer.check import Check, check
 from trainer.evaluate import EvaluatePolicy, EvaluateReward, evaluate_policy, evaluate_reward
-from trainer.going_on import folder_of
+from trainer.going_on import folder_of, on_own_base
 from trainer.models import Base
 from trainer.ppo import Ppo, ppo
 from trainer.reward import Reward, reward
@@ -48,6 +48,7 @@ def run(stage: Stage) -> dict[str, Any] | None:
     store = open_store(stage.db) if stage.needs_store() and world.main else None
     lock = device_lock(default_device_name()) if world.first_here else nullcontext()
     with world.quiet(), lock:
+        stage = on_own_base(stage, world)
         base = open_base(stage, world) if stage.needs_base() else None
         if base:
             world.agree(base.identity, "base")

@@ -13,7 +13,7 @@ from trainer.ways import Ways
 
 COMPUTE = 0.5 * 165e12  # operations a second
 BANDWIDTH = 0.7 * 1008e9  # bytes a second
-EPISODES = 32  # answers a rollout: PPO's default
+EPISODES, UPDATES = 32, 4  # answers a rollout, and updates in a pass over them: PPO's defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def time_split(work: Work, shape: Shape, ways: Ways) -> dict[str, float]:
     seconds = {
         "generate": reading + -(-EPISODES // work.sample) * shape.response * step,
         "score": passes(work.judge, 2 if trunk else 3, 1),
-        "train": passes(work.update, 1 if trunk else 2, 3 if ways.checkpointing else 2),
+        "train": passes(min(work.update, EPISODES // UPDATES), 1 if trunk else 2, 3 if ways.checkpointing else 2),
     }
     whole = sum(seconds.values())
     return {name: value / whole for name, value in seconds.items()}

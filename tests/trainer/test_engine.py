@@ -17,6 +17,7 @@ from tests.trainer.fill import add_policy, add_prompts, metrics, save_adapter
 from tests.trainer.make import EXAMPLES, close, routed_logits
 from trainer import batches
 from trainer.batches import Example, common_prefix, filled
+from trainer.budget import LIGHTER
 from trainer.live_bytes import LiveBytes
 from trainer.metrics import cost
 from trainer.models import Base, Quantization, load_base
@@ -44,6 +45,8 @@ def make(store: Store, study: Study, llama_folder: Path, t5_folder: Path, tmp_pa
         some: dict[str, Any] = {
             "iterations": 2,
             "episodes": 6,
+            "samples": 1,
+            "advantage": "gae",
             "minibatches": 1,
             "max_new_tokens": 8,
             "lr": 1e-3,
@@ -290,6 +293,14 @@ def test_only_the_top_layers_are_trained(make: Make, store: Store) -> None:
     assert changed and all("layers.1." in name for name in changed)
 
 
+def test_of_an_encoder_decoder_the_top_layers_are_the_decoders(make: Make, store: Store) -> None:
+    trainer = make("t5", top_layers=1, temperature=10.0)
+    before = {name: x.clone() for name, x in trainer.roles.base.model.state_dict().items()}
+    trainer.step(prompts(trainer, store))
+    changed = {name for name, x in trainer.roles.base.model.state_dict().items() if not x.equal(before[name])}
+    assert changed and all(name.startswith("decoder.block.1.") for name in changed)
+
+
 @pytest.mark.parametrize("value", ["adapter", "trunk"])
 def test_what_enters_the_trained_layers_is_computed_once(make: Make, store: Store, value: str) -> None:
     """Two epochs with and without the kept states: the same gradients, and the lower layer runs in the first one alone."""
@@ -450,6 +461,59 @@ def test_the_answers_to_a_prompt_are_in_one_update(make: Make, store: Store, wan
     assert all(len(set(map(tuple, rows))) == 2 // updates for rows in asked)
 
 
+def test_judging_counts_what_all_prompts_begin_with(make: Make, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row has a copy of its keys and values, so two rows of three roles fit, however short they are without it."""
+    monkeypatch.setattr(batches, "WORTH_A_PASS", 1)
+    trainer = make()
+    answers = trainer.sample(prompts(trainer, store))
+    answers = replace(answers, examples=[Example([5] * 60 + one.prompt, one.response) for one in answers.examples])
+    trainer.budget.tokens = 2 * 3 * max(map(len, answers.examples)) // LIGHTER + 1
+    counted = passes(trainer)
+    trainer.judge(answers)
+    assert counted == [3, 6, 6, 6], "first the beginning itself, once for each role"
+
+
+def test_updates_are_as_even_as_the_prompts_allow(make: Make, store: Store) -> None:
+    trainer = make(minibatches=4, epochs=2)
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    found = trainer.learner.minibatches(rollout, 0)
+    assert [len(rows) for rows in found] == [2, 2, 1, 1] * 2
+    assert (
+        sorted(i for rows in found[:4] for i in rows) == sorted(i for rows in found[4:] for i in rows) == list(range(6))
+    )
+
+
+def test_the_head_runs_on_response_tokens_alone(make: Make, store: Store) -> None:
+    """Of the reference when judging and of the policy when training; the value and the reward need no logits."""
+    trainer = make()
+    rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
+    tokens, counted = int(rollout.answers.mask.sum()), []
+    head = trainer.roles.base.model.get_output_embeddings()
+    head.register_forward_pre_hook(lambda _, args: counted.append(args[0].shape[:-1].numel()))
+    trainer.judge(rollout.answers)
+    assert sum(counted) == tokens
+    counted.clear()
+    trainer.learner.gradients(rollout, trainer.targets(rollout), list(range(6)))
+    assert sum(counted) == tokens
+
+
+def test_what_is_looked_at_has_the_kl_of_the_training_pass(
+    make: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the generation's log-probabilities are not exact."""
+    trainer = make()
+    exact = [row["kl"] for row in trainer.look(prompts(trainer, store))]
+    draw = trainer.draw
+
+    def rough(*args: Any, **more: Any) -> Any:
+        answers = draw(*args, **more)
+        return replace(answers, old=answers.old + 1)
+
+    monkeypatch.setattr(trainer, "draw", rough)
+    trainer.recompute = True
+    assert [row["kl"] for row in trainer.look(prompts(trainer, store))] == pytest.approx(exact, abs=1e-3)
+
+
 def test_one_skipped_update_is_not_in_the_means_of_the_others(make: Make, store: Store) -> None:
     trainer = make(minibatches=2)
     rollout, _ = trainer.judge(trainer.sample(prompts(trainer, store)))
@@ -541,13 +605,28 @@ def test_rewards_in_python(make: Make, store: Store, tmp_path: Path) -> None:
     assert alone.reward is None and "value" in alone.roles.heads
 
 
-def test_without_any_reward_nothing_starts(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(RankloopError, match="give --reward, --functions or both"):
-        Ppo(db=store.path, out=tmp_path)
-    with pytest.raises(RankloopError, match="samples must be at least 2, not 1"):
-        Ppo(db=store.path, out=tmp_path, functions=("a:b",), advantage="rloo")
-    with pytest.raises(RankloopError, match="must be a multiple of samples"):
-        Ppo(db=store.path, out=tmp_path, functions=("a:b",), samples=5)
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"functions": ()}, "give --reward, --functions or both"),
+        ({"samples": 1}, "samples must be at least 2, not 1"),
+        ({"samples": 5}, "must be a multiple of samples"),
+        ({"kl_target": 1.0, "beta": 0.0}, "--kl-target steers beta, which must then be above 0"),
+        ({"kl_target": 1.0, "kl_horizon": 31.0}, r"kl_horizon must be at least episodes \(32\), not 31"),
+        ({"kl_horizon": 0.0}, "kl_horizon must be above 0"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(
+    store: Store, tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(RankloopError, match=sentence):
+        Ppo(**{"db": store.path, "out": tmp_path, "functions": ("a:b",), **options})
+
+
+def test_the_kl_weight_may_move_within_a_run(tmp_path: Path) -> None:
+    """By a fifth in a tenth of its episodes, and by no more in a rollout."""
+    horizons = [Ppo(out=tmp_path, functions=("a:b",), iterations=n, episodes=32).horizon() for n in (1, 10, 50)]
+    assert horizons == [32, 32, 160]
 
 
 def test_checkpoints_are_few_and_the_run_says_what_it_cost(

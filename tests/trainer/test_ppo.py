@@ -59,7 +59,7 @@ def config(store: Store, tmp_path: Path, adapters: dict[str, Path]) -> dict[str,
     """Options of two short iterations."""
     return {
         "db": store.path, "out": tmp_path / "ppo", "reward": adapters["reward"], "iterations": 2, "episodes": 6,
-        "minibatches": 1, "max_new_tokens": 8, "lr": 1e-3, "value_lr": 2e-3,
+        "samples": 1, "advantage": "gae", "minibatches": 1, "max_new_tokens": 8, "lr": 1e-3, "value_lr": 2e-3,
     }  # fmt: skip
 
 
@@ -369,14 +369,17 @@ def test_no_held_out_prompt_is_ever_used(
     assert seen == {json.dumps(prompt.messages) for prompt in store.prompts.all("train")}
 
 
-def test_ctrl_c_leaves_a_valid_folder(
+def test_ctrl_c_leaves_the_policy_of_the_last_whole_iteration(
     store: Store, study: Study, config: dict[str, Any], base: Base, start: Policy, llama_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    step = PpoTrainer.step
+    """It comes in the middle of an update."""
+    step, whole = PpoTrainer.step, []
 
     def interrupted(self: PpoTrainer, prompts: list[Any]) -> dict[str, float]:
         if self.done == 1:
+            whole.extend(p.detach().clone() for p in self.roles.parameters("policy"))
+            disturb(self.roles, "policy", 0.1)
             raise KeyboardInterrupt
         return step(self, prompts)
 
@@ -385,7 +388,11 @@ def test_ctrl_c_leaves_a_valid_folder(
         ppo(Ppo(**{**config, "iterations": 5}), store, base)
     written = state(config["out"])
     assert (written["state"], written["iterations"], len(metrics(config["out"]))) == ("interrupted", 1, 1)
+    assert "error" not in written
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama_folder), config["out"] / "adapter")
+    roles = Roles(load_base(str(llama_folder), "none"))
+    assert roles.load("kept", config["out"] / "adapter")["iterations"] == 1
+    assert all(p.equal(q) for p, q in zip(roles.parameters("kept"), whole, strict=True))
     assert store.policies.all() == [start] == store.studies.sampling_policies(study)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from trainer.ppo_math import (
     advantages_and_returns,
-    entropy,
     explained_variance,
     kl_k1,
     kl_k3,
@@ -275,13 +274,6 @@ def test_explained_variance_of_a_regression_is_its_r_squared() -> None:
     assert explained_variance(returns, returns, MASK) == 1
     assert explained_variance(values, torch.ones(3, 5), MASK) == 0
     assert explained_variance(-returns, returns, MASK) == pytest.approx(-3)
-
-
-def test_entropy_is_scipys() -> None:
-    logits = 3 * random(0, 2, 3, 50)
-    expected = scipy.stats.entropy(torch.softmax(logits, -1).numpy(), axis=-1)
-    assert np.allclose(entropy(logits).numpy(), expected)
-    assert float(entropy(torch.zeros(8))) == pytest.approx(math.log(8))
 
 
 def test_truncated_weights_of_two_coins() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from preferences.store import Store
 from tests.trainer.fill import add_comparison, add_policy, add_prompts, metrics, rank, save_adapter, state
 from tests.trainer.make import is_one_sentence
 from trainer import worker
+from trainer.__main__ import main
 from trainer.models import Quantization, load_base
 from trainer.ppo import Ppo, ppo
 from trainer.ppo_trainer import PpoTrainer
@@ -29,8 +31,8 @@ from trainer.worker import Worker, work
 
 KILLS = 10
 OPTIONS: dict[str, Any] = {
-    "iterations": 6, "episodes": 8, "samples": 2, "epochs": 2, "minibatches": 2, "max_new_tokens": 8, "lr": 1e-3,
-    "normalise": True, "kl_target": 2.0, "kl_horizon": 50.0, "show_every": 2,
+    "iterations": 6, "episodes": 8, "samples": 2, "advantage": "gae", "epochs": 2, "minibatches": 2, "max_new_tokens": 8,
+    "lr": 1e-3, "normalise": True, "kl_target": 2.0, "kl_horizon": 50.0, "show_every": 2,
 }  # fmt: skip
 
 
@@ -124,6 +126,31 @@ def stopped(store: Store, prepared: dict[str, Any], folder: Path, out: Path) -> 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(PpoTrainer, "step", stopping)
         ppo(Ppo(**prepared, out=out), store, load_base(str(folder), "none"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_run_goes_on_with_its_own_base(
+    store: Store, study: Study, llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the embedded model nor what is usual on this device; another one that is named is refused."""
+    add_prompts(store, study, 4)
+    base, out = load_base(str(llama_folder), "int8"), tmp_path / "run"
+    add_policy(store, study, base, save_adapter(llama_folder, tmp_path / "sft", "int8"))
+    (file := tmp_path / "brief.py").write_text("def reward(prompts, responses):\n    return [0.0 for _ in responses]\n")
+    config = Ppo(
+        db=store.path, model=str(llama_folder), quantize="int8", out=out, functions=(f"{file}:reward",), iterations=2,
+        episodes=4, max_new_tokens=4,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PpoTrainer, "sample", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        ppo(config, store, base)
+    words = ["ppo", "--db", str(store.path), "--resume", str(out)]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--quantize", "none"])
+    assert "int8" in capsys.readouterr().err
+    with suppress(SystemExit):
+        main(words)
+    assert state(out)["state"] == "finished"
 
 
 def test_a_run_goes_on_with_its_own_prompts_or_not_at_all(
@@ -221,20 +248,18 @@ def test_a_job_whose_worker_died_is_taken_up_where_it_was(
     assert store.policies.get("broken").adapter == str((out / "adapter").resolve())
 
 
-def command(prepared: dict[str, Any], quantize: str, *more: str) -> subprocess.Popen[bytes]:
+def command(db: Path, *more: str) -> subprocess.Popen[bytes]:
     """`trainer ppo` in a process of its own."""
-    words = [sys.executable, "-m", "trainer", "ppo", "--db", str(prepared["db"]), "--model", prepared["model"]]
+    words = [sys.executable, "-m", "trainer", "ppo", "--db", str(db), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        [*words, "--quantize", quantize, *more], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def options(prepared: dict[str, Any], out: Path) -> list[str]:
     """The same options as words."""
     words = []
     for name, value in {**prepared, "out": out}.items():
-        if name not in ("db", "model"):
+        if name != "db":
             flag = f"--{name.replace('_', '-')}"
             words += [flag] if value is True else [flag, *map(str, value if isinstance(value, tuple) else (value,))]
     return words
@@ -273,11 +298,12 @@ def test_killed_at_random_points(
         "iterations": 12,
         "db": store.path,
         "model": str(llama_folder),
+        "quantize": quantize,
         "reward": judge,
         "start": "sft",
     }
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = command(prepared, quantize, *options(prepared, whole))
+    process = command(store.path, *options(prepared, whole))
     _, said = process.communicate()
     assert process.returncode == 0, said.decode()
     written = state(whole)
@@ -286,7 +312,7 @@ def test_killed_at_random_points(
     for kill in range(KILLS):
         began = time.time()
         more = options(prepared, broken) if kill == 0 else ["--resume", str(broken)]
-        process = command(prepared, quantize, *more)
+        process = command(store.path, *more)
         wait_for(process, broken, began)
         time.sleep(draw.uniform(0, 1.5 * iteration))
         process.send_signal(signal.SIGKILL)
@@ -294,12 +320,13 @@ def test_killed_at_random_points(
         done.append(len(list((broken / "checkpoints").glob("*.pt"))))
         if state(broken)["state"] == "finished":
             break
-    process = command(prepared, quantize, "--resume", str(broken))
+    process = command(store.path, "--resume", str(broken))
     _, said = process.communicate()
     assert process.returncode == 0, said.decode()
     assert lines(broken) == lines(whole)
     assert weights(broken) == weights(whole)
     assert len(done) == KILLS
+    assert metrics(broken)[0]["time"] < state(broken)["resumed"], "It went on, and did not begin again."
 
 
 class Death(SystemExit):
