@@ -189,10 +189,14 @@ def row_of(variant: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """A row a variant."""
     rows = [
-        [row["variant"], *(f"{row[key]:.{0 if key in {'cpu_seconds', 'peak_mb'} else 2}f}" for key in COLUMNS)]
+        [
+            row["variant"],
+            str(row["seeds"]),
+            *(f"{row[key]:.{0 if key in {'cpu_seconds', 'peak_mb'} else 2}f}" for key in COLUMNS),
+        ]
         for row in found["rows"]
     ]
-    return ["", *COLUMNS.values()], rows
+    return ["", "seeds", *COLUMNS.values()], rows
 
 
 def show(found: Mapping[str, Any]) -> None:

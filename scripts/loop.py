@@ -99,7 +99,7 @@ class Size:
 THRIFTY: dict[str, dict[str, Any]] = {
     "sft": {"checkpointing": True, "batch": 1},
     "reward": {"checkpointing": True},
-    "ppo": {"checkpointing": True, "value": "trunk"},
+    "ppo": {"checkpointing": True, "advantage": "gae", "value": "trunk"},
 }
 FAST = Size(
     prompts=32, tokens=16, sft={"epochs": 0.5}, reward={"epochs": 1.0}, ppo={"iterations": 2, "episodes": 8, "lr": 1e-3}
