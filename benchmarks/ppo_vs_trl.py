@@ -69,7 +69,7 @@ class Benchmark:
     """Tokens a micro-batch of ours, padding and all roles included: as many answers as the peers have."""
     reward_updates: int = 10
     """Updates of the time to reward."""
-    learning_rates: tuple[float, ...] = (3e-4, 3e-5, 3e-6)
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 1e-4)
     """TRL's learning rates in the time to reward, of which the best counts."""
     seed: int = 0
     """Seed of everything random."""
