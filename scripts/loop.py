@@ -85,15 +85,9 @@ class Size:
     reward: dict[str, Any] = field(default_factory=lambda: {"epochs": 0.5})
     ppo: dict[str, Any] = field(
         default_factory=lambda: {
-            "iterations": 8,
-            "episodes": 32,
-            "samples": 1,
-            "advantage": "gae",
-            "minibatches": 2,
-            "lr": 2e-4,
-            "value_lr": 4e-4,
+            "iterations": 8, "episodes": 32, "samples": 1, "advantage": "gae", "minibatches": 2, "lr": 2e-4, "value_lr": 4e-4,
         }
-    )
+    )  # fmt: skip
 
 
 THRIFTY: dict[str, dict[str, Any]] = {

@@ -50,9 +50,8 @@ class Judges:
                 scores[rows], spread[rows] = self.reward.judge([said[b] for b in self.reward.blocks], one.lengths)
 
         with company(self.roles, gradients=False):
-            budget.each(
-                answers.examples, len(blocks), work, gradients=False
-            )  # each row has a copy of the prefix's keys
+            # By whole rows, since each has a copy of the prefix's keys and values.
+            budget.each(answers.examples, len(blocks), work, gradients=False)
         self.roles.world.add(reference, values, scores, spread)
         return Rollout(answers, reference, scores, spread).with_values(values if self.value else answers.values)
 

@@ -175,7 +175,7 @@ class Ppo(Stage):
 
     def horizon(self) -> float:
         """`kl_horizon`, or its default."""
-        return self.kl_horizon or max(1.0, self.iterations / 10) * self.episodes
+        return self.kl_horizon or self.episodes * max(1.0, self.iterations / 10)
 
     def gae_lambda(self) -> float:
         """`lam`, or its default: below 1 the value's errors bias the advantages (arXiv 1506.02438, section 4), and one that
