@@ -37,25 +37,25 @@ from preferences.run_files import METRICS
 from trainer.embedded import EMBEDDED
 
 Options = Mapping[str, Any]
-GAE_1: Options = {"advantage": "gae", "samples": 1}
+RLOO: Options = {"advantage": "rloo", "samples": 4}
 VARIANTS: dict[str, Options] = {
     "defaults": {},
-    "lr 1e-4": {"lr": 1e-4},
-    "lr 5e-4": {"lr": 5e-4},
+    "lam 1": {"lam": 1.0},
+    "lr 1e-4": {"lr": 1e-4, "value_lr": 2e-4},
     "minibatches 1": {"minibatches": 1},
-    "epochs 2": {"epochs": 2},
-    "epochs 4": {"epochs": 4},
-    "samples 8": {"samples": 8},
-    "top-layers 10": {"top_layers": 10},
-    "beta 0.2": {"beta": 0.2},
-    "kl-target 0.5": {"kl_target": 0.5},
-    "normalise": {"normalise": True},
-    "gae": {"advantage": "gae"},
-    "gae, samples 1": GAE_1,
-    "gae, samples 1, lam 1": {**GAE_1, "lam": 1.0},
-    "gae, samples 1, lr 1e-4": {**GAE_1, "lr": 1e-4, "value_lr": 2e-4},
-    "gae, samples 1, minibatches 1": {**GAE_1, "minibatches": 1},
-    "gae, samples 1, value trunk": {**GAE_1, "value": "trunk"},
+    "value trunk": {"value": "trunk"},
+    "samples 4": {"samples": 4},
+    "rloo, samples 4": RLOO,
+    "rloo, samples 8": {**RLOO, "samples": 8},
+    "rloo, samples 4, lr 1e-4": {**RLOO, "lr": 1e-4},
+    "rloo, samples 4, lr 5e-4": {**RLOO, "lr": 5e-4},
+    "rloo, samples 4, minibatches 1": {**RLOO, "minibatches": 1},
+    "rloo, samples 4, epochs 2": {**RLOO, "epochs": 2},
+    "rloo, samples 4, epochs 4": {**RLOO, "epochs": 4},
+    "rloo, samples 4, top-layers 10": {**RLOO, "top_layers": 10},
+    "rloo, samples 4, beta 0.2": {**RLOO, "beta": 0.2},
+    "rloo, samples 4, kl-target 0.5": {**RLOO, "kl_target": 0.5},
+    "rloo, samples 4, normalise": {**RLOO, "normalise": True},
 }
 COLUMNS = {
     "scores": "score",

@@ -59,14 +59,14 @@ class Ppo(Stage):
     """Rollouts, each followed by its updates."""
     episodes: int = 32
     """Answers a rollout."""
-    samples: int = 4
+    samples: int = 1
     """Answers to each prompt of a rollout; they share its computation."""
     epochs: int = 1
     """Passes over each rollout."""
     minibatches: int = 4
     """Updates a pass; fewer where a rollout has fewer prompts, since the answers to one stay together."""
-    advantage: Literal["rloo", "gae"] = "rloo"
-    """rloo: against the prompt's other answers (samples must be at least 2); gae: against a learned value."""
+    advantage: Literal["gae", "rloo"] = "gae"
+    """gae: against a learned value; rloo: against the prompt's other answers (samples must be at least 2)."""
     value: Literal["adapter", "trunk"] = "adapter"
     """With gae. adapter: its own, which starts as the reward's; trunk: a head on the policy's states, which costs no pass."""
     lr: float = 3e-4

@@ -609,7 +609,7 @@ def test_rewards_in_python(make: Make, store: Store, tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         ({"functions": ()}, "give --reward, --functions or both"),
-        ({"samples": 1}, "samples must be at least 2, not 1"),
+        ({"advantage": "rloo"}, "samples must be at least 2, not 1"),
         ({"samples": 5}, "must be a multiple of samples"),
         ({"kl_target": 1.0, "beta": 0.0}, "--kl-target steers beta, which must then be above 0"),
         ({"kl_target": 1.0, "kl_horizon": 31.0}, r"kl_horizon must be at least episodes \(32\), not 31"),

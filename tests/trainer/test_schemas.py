@@ -36,7 +36,7 @@ def test_types_defaults_and_what_there_is_to_choose_from(published: dict[str, An
     assert (ppo["iterations"]["type"], ppo["iterations"]["default"]) == ("integer", 12)
     assert (ppo["kl_target"]["type"], ppo["kl_target"]["default"]) == (["number", "null"], None)
     assert ppo["advantage"] | {"description": ""} == {
-        "type": "string", "enum": ["rloo", "gae"], "default": "rloo", "description": "", "title": "advantage",
+        "type": "string", "enum": ["gae", "rloo"], "default": "gae", "description": "", "title": "advantage",
     }  # fmt: skip
     assert ppo["quantize"]["enum"] == ["none", "int8", "nf4", None]
     assert (ppo["reward"]["format"], ppo["start"]["format"], ppo["study"]["format"]) == (
