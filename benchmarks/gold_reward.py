@@ -129,8 +129,8 @@ def repetition(config: Benchmark, seed: int, folder: Path) -> list[dict[str, Any
         result = reward(Reward(**common, out=out, **options), store, load_base(model, "none"))
         run = Ppo(
             **common, out=folder / f"ppo-{name}", reward=out / "adapter", pessimism=pessimism, iterations=config.iterations,
-            beta=config.beta, lr=config.lr, value_lr=2 * config.lr, epochs=4, minibatches=1, episodes=64, samples=1,
-            max_new_tokens=24, advantage="gae", temperature=1.0, rank=8, missing_eos_penalty=0.0, sample_next=False,
+            beta=config.beta, lr=config.lr, value_lr=2 * config.lr, epochs=4, minibatches=1, episodes=64,
+            max_new_tokens=24, temperature=1.0, rank=8, missing_eos_penalty=0.0, sample_next=False,
             functions=(f"{Path(__file__).resolve()}:gold=0",), show_every=1000, save_every=config.iterations, normalise=False,
         )  # fmt: skip
         ppo(run, store, load_base(model, "none"))

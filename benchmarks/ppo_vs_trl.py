@@ -128,8 +128,8 @@ def timing_settings(config: Benchmark, contestant: str, common: dict[str, Any]) 
     chosen = range(config.episodes)
     # TRL is told to save nothing, so ours saves once, after the last counted update.
     options: dict[str, Any] = {
-        "epochs": config.epochs, "minibatches": 1, "samples": 1, "advantage": "gae", "value": "trunk",
-        "token_budget": config.token_budget, "save_every": config.updates,
+        "epochs": config.epochs, "minibatches": 1, "value": "trunk", "token_budget": config.token_budget,
+        "save_every": config.updates,
     }  # fmt: skip
     if contestant == OURS_4:
         chosen = alike([len(ids) for ids in common["prompts"]], config.episodes // SAMPLES)

@@ -123,7 +123,7 @@ def run(config: Benchmark, folder: Path, processes: int, episodes: int, number: 
     words = [
         "trainer", "ppo", "--db", folder / "scaling.db", "--model", config.model, "--quantize", "none", "--out", out,
         "--functions", f"{Path(__file__).resolve()}:reward", "--episodes", episodes, "--iterations", config.iterations,
-        "--samples", 1, "--advantage", "gae", "--minibatches", 1,
+        "--minibatches", 1,
         "--max-new-tokens", config.new_tokens, "--show-every", config.iterations + 1, "--save-every", config.iterations,
         "--snapshots", 0, "--rank", config.rank, "--no-sample-next",
     ]  # fmt: skip

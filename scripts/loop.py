@@ -84,16 +84,14 @@ class Size:
     sft: dict[str, Any] = field(default_factory=dict)
     reward: dict[str, Any] = field(default_factory=lambda: {"epochs": 0.5})
     ppo: dict[str, Any] = field(
-        default_factory=lambda: {
-            "iterations": 8, "episodes": 32, "samples": 1, "advantage": "gae", "minibatches": 2, "lr": 2e-4, "value_lr": 4e-4,
-        }
-    )  # fmt: skip
+        default_factory=lambda: {"iterations": 8, "episodes": 32, "minibatches": 2, "lr": 2e-4, "value_lr": 4e-4}
+    )
 
 
 THRIFTY: dict[str, dict[str, Any]] = {
     "sft": {"checkpointing": True, "batch": 1},
     "reward": {"checkpointing": True},
-    "ppo": {"checkpointing": True, "advantage": "gae", "value": "trunk"},
+    "ppo": {"checkpointing": True, "value": "trunk"},
 }
 FAST = Size(
     prompts=32, tokens=16, sft={"epochs": 0.5}, reward={"epochs": 1.0}, ppo={"iterations": 2, "episodes": 8, "lr": 1e-3}

@@ -30,8 +30,8 @@ from trainer.reward import Reward, reward
 from trainer.sft import Sft, sft
 
 PPO: dict[str, Any] = {
-    "iterations": 4, "episodes": 10, "samples": 2, "advantage": "gae", "epochs": 2, "minibatches": 2, "max_new_tokens": 8,
-    "lr": 1e-3, "normalise": True, "kl_target": 0.05, "kl_horizon": 50.0, "show_every": 2, "sample_next": False,
+    "iterations": 4, "episodes": 10, "samples": 2, "epochs": 2, "minibatches": 2, "max_new_tokens": 8, "lr": 1e-3,
+    "normalise": True, "kl_target": 0.05, "kl_horizon": 50.0, "show_every": 2, "sample_next": False,
 }  # fmt: skip
 DYING = '''
 import os, signal

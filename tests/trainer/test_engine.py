@@ -45,8 +45,6 @@ def make(store: Store, study: Study, llama_folder: Path, t5_folder: Path, tmp_pa
         some: dict[str, Any] = {
             "iterations": 2,
             "episodes": 6,
-            "samples": 1,
-            "advantage": "gae",
             "minibatches": 1,
             "max_new_tokens": 8,
             "lr": 1e-3,

@@ -84,15 +84,7 @@ def whole_loop(loop: Loop) -> None:
     assert reward["comparisons"] == 6 and 0 <= reward["train_accuracy"] <= 1
     judged = loop.run(EvaluateReward, adapter=runs / "reward" / "adapter")
     assert judged["accuracy"]["value"] == pytest.approx(reward["heldout_accuracy"]["value"])
-    ppo = {
-        "iterations": 2,
-        "episodes": 4,
-        "samples": 2,
-        "advantage": "gae",
-        "max_new_tokens": 8,
-        "lr": 1e-3,
-        "value_lr": 1e-3,
-    }
+    ppo = {"iterations": 2, "episodes": 4, "samples": 2, "max_new_tokens": 8, "lr": 1e-3, "value_lr": 1e-3}
     better = loop.run(Ppo, out=runs / "ppo", reward=runs / "reward" / "adapter", **ppo)
     assert better["iterations"] == 2
     first = metrics(runs / "ppo")[0]

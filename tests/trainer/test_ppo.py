@@ -59,7 +59,7 @@ def config(store: Store, tmp_path: Path, adapters: dict[str, Path]) -> dict[str,
     """Options of two short iterations."""
     return {
         "db": store.path, "out": tmp_path / "ppo", "reward": adapters["reward"], "iterations": 2, "episodes": 6,
-        "samples": 1, "advantage": "gae", "minibatches": 1, "max_new_tokens": 8, "lr": 1e-3, "value_lr": 2e-3,
+        "minibatches": 1, "max_new_tokens": 8, "lr": 1e-3, "value_lr": 2e-3,
     }  # fmt: skip
 
 

@@ -49,8 +49,7 @@ def trained(
     add_policy(store, study, base, adapters["sft"])
     options = {
         "db": store.path, "out": tmp_path / "ppo", "reward": adapters["reward"], "iterations": 4, "episodes": 6,
-        "samples": 1, "advantage": "gae", "max_new_tokens": 8, "lr": 3e-2, "value_lr": 1e-3, "snapshots": 2,
-        "model": str(llama_folder), "seed": 5,
+        "max_new_tokens": 8, "lr": 3e-2, "value_lr": 1e-3, "snapshots": 2, "model": str(llama_folder), "seed": 5,
     }  # fmt: skip
     ppo(Ppo(**options), store, base)
     for prompt in held:

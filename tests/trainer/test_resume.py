@@ -32,7 +32,7 @@ from trainer.worker import Worker, work
 
 KILLS = 10
 OPTIONS: dict[str, Any] = {
-    "iterations": 6, "episodes": 8, "samples": 2, "advantage": "gae", "epochs": 2, "minibatches": 2, "max_new_tokens": 8,
+    "iterations": 6, "episodes": 8, "samples": 2, "epochs": 2, "minibatches": 2, "max_new_tokens": 8,
     "lr": 1e-3, "normalise": True, "kl_target": 2.0, "kl_horizon": 50.0, "show_every": 2,
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from trainer.sample import SampleStage, fitted
 from trainer.ways import Ways
 from trainer.worker import Worker
 
-OPTIONS = {"out": Path("run"), "functions": ("file.py:function",), "advantage": "gae", "max_new_tokens": 32}
+OPTIONS = {"out": Path("run"), "functions": ("file.py:function",), "max_new_tokens": 32}
 MIB = 2**20
 
 
@@ -72,7 +72,7 @@ def test_where_not_even_one_row_fits_each_is_tried_alone_and_what_would_fit_is_s
     with_room(monkeypatch, 1024)
     assert ppo_budgets(Ppo(**OPTIONS), base) == Budgets(1, 1)
     assert "No option of ppo changes that: take --quantize nf4" in capsys.readouterr().err
-    config = Ppo(**OPTIONS)
+    config = Ppo(**OPTIONS, samples=4)
     setup = room.setup_of(base, config.max_new_tokens, config.samples, config.episodes, room.beginning(base))
     with without_data(gpu=True):
         plain, light = (

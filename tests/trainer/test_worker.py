@@ -156,7 +156,7 @@ def test_a_job_of_each_kind(store: Store, study: Study, worker_options: dict[str
             "ppo",
             {
                 "out": str(tmp_path / "ppo"), "reward": str(tmp_path / "reward" / "adapter"), "iterations": 1,
-                "episodes": 4, "max_new_tokens": 6,
+                "episodes": 2, "max_new_tokens": 6,
             },
         ),
     ]  # fmt: skip
