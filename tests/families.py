@@ -19,6 +19,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": llama("llama", 128, 256, 3, 4, 2, VOCABULARY, False),
     "smollm2": llama("llama", 128, 256, 3, 4, 2, VOCABULARY, True),
     "smollm3": llama("smollm3", 128, 256, 4, 4, 2, VOCABULARY, True, pad_token_id=0),
+    "qwen2": llama("qwen2", 128, 256, 3, 4, 2, VOCABULARY, True),
     "qwen3": llama("qwen3", 128, 256, 3, 4, 2, VOCABULARY, True, head_dim=32),
     "mistral": llama("mistral", 128, 256, 3, 4, 2, VOCABULARY, False, sliding_window=None),
     "gemma3_text": llama("gemma3_text", 128, 256, 6, 4, 1, VOCABULARY, True, head_dim=32, sliding_window=64),

@@ -1,8 +1,8 @@
 """Tensors without data, so that a step can be executed for the memory it would take.
 
 torch's FakeTensorMode follows shapes and types. A build of torch for the CPU refuses to index tensors that say they are on a
-GPU ("not linked with support for cuda"), so all are on the CPU, and here is what a GPU does otherwise: its attention kernels,
-and no shortcut for few rows. Then there are answers to the few questions about data.
+GPU ("not linked with support for cuda"), so all are on the CPU, and here is what a GPU does otherwise: its attention kernels
+and products. Then there are answers to the few questions about data.
 """
 
 import gc
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.integrations import moe
 
-from trainer import attention, lora, roles
+from trainer import attention, products, roles
 from trainer.batches import Batch
 from trainer.models import Base
 from trainer.sharing import has_window
@@ -157,7 +157,7 @@ def without_data(gpu: bool) -> Iterator[None]:
         stack.enter_context(patch.object(moe, "_grouped_mm", grouped_product))
         stack.enter_context(patch.object(CASTS, "disabled", True))
         if gpu:
-            stack.enter_context(patch.object(lora, "FEW_ROWS", 0))
+            stack.enter_context(patch.object(products, "KNOWN", False))
             stack.enter_context(patch.object(attention, "groups_inside", lambda _: False))
             stack.enter_context(patch.object(nn.functional, "scaled_dot_product_attention", gpu_attention))
         stack.callback(gc.unfreeze)

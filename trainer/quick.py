@@ -6,11 +6,12 @@ from types import FunctionType, MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 
 from trainer.gates import Gated
 from trainer.norms import RootMeanSquare
+from trainer.products import Product
 from trainer.rotations import Rotated
 
 # transformers' classes
@@ -21,10 +22,13 @@ ROTATION = "apply_rotary_pos_emb"  # the function that these attentions rotate q
 
 
 def quicken(model: Any) -> None:
-    """Have norms, gates and rotations run as one operation each; in other precisions and places they run as they were."""
+    """Have norms, gates and rotations run as one operation each, and products as the quickest one; in other precisions and
+    places they run as they were."""
     for module in model.modules():
         name = type(module).__name__
-        if name in NORMS:
+        if name == "Linear":  # torch's own, not one with quantised weights
+            module.forward = partial(multiplied, module)
+        elif name in NORMS:
             module.forward = partial(normed, module)
         elif name in GATES and type(module.act_fn) is SiLUActivation:
             module.forward = partial(gated, module)
@@ -35,6 +39,14 @@ def quicken(model: Any) -> None:
 def on_cpu(x: Tensor) -> bool:
     """Whether x has 32 bits on a CPU."""
     return x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def multiplied(layer: nn.Linear, x: Tensor) -> Tensor:
+    """x (..., in) after a linear layer, (..., out)."""
+    frozen = not any(parameter.requires_grad for parameter in layer.parameters())
+    quick = on_cpu(x) and layer.weight.dtype == torch.float32 and frozen
+    found: Tensor = Product.apply(x, layer.weight, layer.bias) if quick else nn.Linear.forward(layer, x)  # type: ignore[no-untyped-call]
+    return found
 
 
 def normed(norm: Any, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Norms, gates and rotations in one operation each against transformers' own."""
+"""Norms, gates, rotations and products in one operation each against transformers' own."""
 
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def test_a_quickened_model_has_the_states_and_gradients_of_the_same_model(family
     quicken(model)
     quick_states, quick_gradient, quick_names = both()
     torch.testing.assert_close((quick_states, quick_gradient), (states, gradient))
-    made = {"RootMeanSquareBackward", "GatedBackward", "RotatedBackward"}
+    made = {"RootMeanSquareBackward", "GatedBackward", "RotatedBackward", "ProductBackward"}
     assert not made & names
     assert made <= quick_names
 
@@ -83,6 +83,10 @@ def test_in_16_bits_and_with_weights_that_are_trained_they_run_as_they_were() ->
         expected = norm(x)
         quicken(norm)
         assert norm(x).equal(expected) and type(norm(x).grad_fn).__name__ == "MulBackward0"
+    for linear in (nn.Linear(8, 6).bfloat16().requires_grad_(False), nn.Linear(8, 6)):
+        x = torch.randn(2, 8, requires_grad=True, dtype=linear.weight.dtype)
+        quicken(linear)
+        assert type(linear(x).grad_fn).__name__ == "AddmmBackward0"
     layer = LlamaMLP(AutoConfig.for_model("llama", **SIZES)).bfloat16().requires_grad_(False)
     x = torch.randn(2, 16, requires_grad=True, dtype=torch.bfloat16)
     expected = layer(x)
@@ -106,11 +110,12 @@ def test_other_activations_keep_their_gate() -> None:
 
 
 def test_a_frozen_base_is_quickened(llama_folder: Path, t5_folder: Path) -> None:
-    for folder, kinds in ((llama_folder, {"LlamaRMSNorm": 5, "LlamaMLP": 2, "LlamaAttention": 2}), (t5_folder, None)):
+    of_llama = {"LlamaRMSNorm": 5, "LlamaMLP": 2, "LlamaAttention": 2, "Linear": 15}
+    for folder, kinds in ((llama_folder, of_llama), (t5_folder, None)):
         model = load_base(str(folder), "none").model
         found = [type(module).__name__ for module in model.modules() if "forward" in vars(module)]
         assert (
-            set(found) == {"T5LayerNorm"}
+            set(found) == {"T5LayerNorm", "Linear"}
             if kinds is None
             else {name: found.count(name) for name in set(found)} == kinds
         )
