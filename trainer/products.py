@@ -24,9 +24,14 @@ class Product(torch.autograd.Function):
         return product(grad, weight.T), None, None
 
 
+def on_cpu(x: Tensor) -> bool:
+    """Whether x has 32 bits on a CPU."""
+    return x.dtype == torch.float32 and x.device.type == "cpu"
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b (..., out) of x (..., in), W (out, in) and b (out,), without gradients."""
-    if KNOWN and x.dtype == torch.float32 and x.device.type == "cpu":
+    if KNOWN and on_cpu(x):
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return out
     return torch.nn.functional.linear(x, weight, bias)

@@ -11,7 +11,7 @@ from transformers.activations import SiLUActivation
 
 from trainer.gates import Gated
 from trainer.norms import RootMeanSquare
-from trainer.products import Product
+from trainer.products import Product, on_cpu
 from trainer.rotations import Rotated
 
 # transformers' classes
@@ -34,11 +34,6 @@ def quicken(model: Any) -> None:
             module.forward = partial(gated, module)
         elif name in ATTENTIONS:
             module.forward = MethodType(with_rotation(type(module).forward), module)
-
-
-def on_cpu(x: Tensor) -> bool:
-    """Whether x has 32 bits on a CPU."""
-    return x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def multiplied(layer: nn.Linear, x: Tensor) -> Tensor:
